@@ -1,0 +1,68 @@
+/* parallel.c - the only file with OpenMP pragmas. Nothing newer than GOMP 4.5, since PyTorch ships an older copy of
+ * the runtime under the same name and whichever loads first serves both. */
+#include <omp.h>
+
+#include "core.h"
+
+/* A region costs about a microsecond when the machine is idle and milliseconds when another process is busy, so work
+ * below this many nanoseconds a thread stays on the calling thread. */
+#define WORTH_A_THREAD 8000.0
+
+int64_t pl__grain(double nanoseconds)
+{
+    const double rows = WORTH_A_THREAD / (nanoseconds > 0.01 ? nanoseconds : 0.01);
+    return rows < 1 ? 1 : (int64_t)rows;
+}
+
+static int threads_for(const pl_context *ctx, int64_t pieces)
+{
+    int threads = pl_context_threads(ctx);
+    if (omp_in_parallel()) threads = 1;
+    return pieces < threads ? (int)(pieces < 1 ? 1 : pieces) : threads;
+}
+
+void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg)
+{
+    if (n <= 0) return;
+    if (grain < 1) grain = 1;
+    const int64_t pieces = (n + grain - 1) / grain;
+    const int threads = threads_for(ctx, pieces);
+    if (threads == 1) {
+        fn(arg, 0, n);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
+        const int64_t begin = pieces * me / team * grain;
+        int64_t end = pieces * (me + 1) / team * grain;
+        if (end > n) end = n;
+        if (begin < end) fn(arg, begin, end);
+    }
+}
+
+void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg)
+{
+    if (n <= 0) return;
+    int64_t worth = (int64_t)(cost / WORTH_A_THREAD);
+    if (worth > n) worth = n;
+    const int threads = threads_for(ctx, worth);
+    if (threads == 1) {
+        for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
+        return;
+    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
+}
+
+int pl__threads_enter(const pl_context *ctx)
+{
+    const int previous = omp_get_max_threads(), due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
+    if (previous != due) omp_set_num_threads(due);
+    return previous;
+}
+
+void pl__threads_leave(int previous)
+{
+    if (omp_get_max_threads() != previous) omp_set_num_threads(previous);
+}

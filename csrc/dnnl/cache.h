@@ -1,0 +1,60 @@
+/* cache.h - primitives by shape, inside dnnl/ only. */
+#ifndef PL_DNNL_CACHE_H
+#define PL_DNNL_CACHE_H
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include "dnnl_layer.h"
+
+/* Everything that tells two matmul primitives apart. Zeroed before it is filled: compared as bytes. */
+typedef struct pl__key {
+    int64_t m, n, k, a_row, a_col, b_row, b_col, c_row, residual_row;
+    int32_t packed, bias, residual, activation, accumulate, threads;
+} pl__key;
+
+/* The handles that one execution needs; a primitive lends a set to one thread at a time. */
+typedef struct pl__handles {
+    struct pl__handles *next;
+    dnnl_stream_t stream;
+    dnnl_memory_t a, b, bias, residual, c, scratchpad;
+} pl__handles;
+
+typedef struct pl__entry {
+    struct pl__entry *next, *older, *newer; /* bucket chain, age list */
+    pl__key key;
+    dnnl_primitive_t primitive;
+    const_dnnl_primitive_desc_t desc;
+    dnnl_primitive_desc_t owned_desc;
+    size_t scratchpad_bytes;
+    pl__handles *spare;
+    int users;
+    bool evicted;
+    char implementation[64];
+} pl__entry;
+
+pl_status pl__dnnl_status(dnnl_status_t status, const char *what);
+pl_status pl__dnnl_engine(dnnl_engine_t *engine);
+
+/* Layout of packed weights (k, n): the library's choice for a tall product; NULL when it wants plain ones. */
+pl_status pl__packed_layout(int64_t k, int64_t n, int64_t b_row, int64_t b_col, dnnl_memory_desc_t *layout);
+
+/* The primitive for a key, created when missing; `layout` is the packed layout when key.packed. Give it back. */
+pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl__entry **entry, pl__handles **handles);
+void pl__entry_put(pl__entry *entry, pl__handles *handles);
+
+/* True from the second time on that a row count was asked for with this key (its m or k as given). */
+bool pl__seen_before(const pl__key *key);
+
+void pl__dnnl_register_fork_handler(void);
+
+/* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
+typedef struct pl__packed {
+    int references;
+    dnnl_memory_desc_t layout;
+    void *data;
+    size_t bytes;
+} pl__packed;
+pl_status pl__pack_hold(pl_pack *pack, const pl__product *product, pl__packed **packed); /* NULL: use plain */
+void pl__pack_release(pl__packed *packed);
+
+#endif

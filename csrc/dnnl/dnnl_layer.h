@@ -1,0 +1,44 @@
+/* dnnl_layer.h - what operators may ask of oneDNN. No dnnl type appears here.
+ *
+ * A product C = act(A B + bias) [+ residual] or C += A B, float32. Strides count elements; one stride of A and one of B
+ * is 1; C has unit column stride. Row counts vary with every batch and a new shape costs oneDNN 0.25 to 1.5 ms, so
+ * `long_dim` names the dimension that varies (rows): it is cut into pieces of 64 * 2^k plus a tail rounded up to 8
+ * through scratch, until a size is seen again and gets a primitive of its own. */
+#ifndef PL_DNNL_LAYER_H
+#define PL_DNNL_LAYER_H
+
+#include "../core/core.h"
+
+typedef enum pl__long_dim { PL__LONG_M, PL__LONG_K } pl__long_dim;
+
+/* Forms of a packed weight (D, K): the operand B of x w^T is (K, D), that of dy w is (D, K). */
+typedef enum pl__form { PL__FORM_TRANSPOSED, PL__FORM_PLAIN, PL__FORM_COUNT } pl__form;
+
+typedef struct pl__product {
+    int64_t m, n, k;
+    const float *a;
+    int64_t a_row, a_col; /* strides of A (m, k) */
+    const float *b;
+    int64_t b_row, b_col; /* strides of B (k, n) */
+    pl_pack *pack;        /* packed forms of the array that B views, or NULL */
+    const float *bias;    /* (n) or NULL */
+    const float *residual; /* (m, n), added after the activation, or NULL */
+    int64_t residual_row;
+    pl_activation activation;
+    float *c;
+    int64_t c_row;
+    bool accumulate; /* C += ; no bias, residual or activation then */
+    pl__long_dim long_dim;
+} pl__product;
+
+pl_status pl__product_run(const pl_context *ctx, const pl__product *product);
+
+/* Caps oneDNN's instruction set; before its first primitive only. Returns an error for a library that is too old. */
+pl_status pl__dnnl_start(pl_isa limit);
+
+/* Names of implementations chosen so far, one call of `visit` each: tests refuse reference loops. */
+void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
+                                  void *arg);
+void pl__dnnl_drop_cache(void);
+
+#endif

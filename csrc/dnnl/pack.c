@@ -1,0 +1,116 @@
+/* pack.c - packed forms of one constant operand.
+ *
+ * A form is made when first needed, is shared by reference while executions use it, and is dropped when the version
+ * rises. The packed layout does not depend on the number of rows, so one form serves every batch. */
+#include <pthread.h>
+
+#include "cache.h"
+
+struct pl_pack {
+    pthread_mutex_t mutex;
+    uint64_t version;
+    pl__packed *forms[PL__FORM_COUNT];
+};
+
+pl_status pl_pack_create(pl_pack **pack)
+{
+    *pack = pl__small_alloc(sizeof **pack);
+    if (!*pack) return pl__fail(PL_STATUS_MEMORY, "out of memory: a pack");
+    pthread_mutex_init(&(*pack)->mutex, NULL);
+    return PL_STATUS_OK;
+}
+
+void pl__pack_release(pl__packed *packed)
+{
+    if (!packed || __atomic_sub_fetch(&packed->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    if (packed->layout) dnnl_memory_desc_destroy(packed->layout);
+    pl_buffer_put(packed->data);
+    pl__small_free(packed);
+}
+
+static void drop_forms(pl_pack *pack)
+{
+    for (int i = 0; i < PL__FORM_COUNT; i++) {
+        pl__pack_release(pack->forms[i]);
+        pack->forms[i] = NULL;
+    }
+}
+
+void pl_pack_renew(pl_pack *pack, uint64_t version)
+{
+    pthread_mutex_lock(&pack->mutex);
+    if (pack->version != version) drop_forms(pack);
+    pack->version = version;
+    pthread_mutex_unlock(&pack->mutex);
+}
+
+void pl_pack_destroy(pl_pack *pack)
+{
+    if (!pack) return;
+    drop_forms(pack);
+    pthread_mutex_destroy(&pack->mutex);
+    pl__small_free(pack);
+}
+
+size_t pl_pack_bytes(pl_pack *pack)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&pack->mutex);
+    for (int i = 0; i < PL__FORM_COUNT; i++) bytes += pack->forms[i] ? pack->forms[i]->bytes : 0;
+    pthread_mutex_unlock(&pack->mutex);
+    return bytes;
+}
+
+static pl_status fill(const pl__product *p, pl__packed **out)
+{
+    pl_status status;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream = NULL;
+    dnnl_memory_desc_t plain = NULL;
+    dnnl_memory_t from = NULL, to = NULL;
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_t reorder = NULL;
+    const dnnl_dims_t dims = {p->k, p->n}, strides = {p->b_row, p->b_col};
+    pl__packed *packed = pl__small_alloc(sizeof *packed);
+    *out = NULL;
+    if (!packed) return pl__fail(PL_STATUS_MEMORY, "out of memory: a packed weight");
+    packed->references = 1;
+#define D__TRY(call) PL__TRY(pl__dnnl_status((call), "packing a weight"))
+    PL__TRY(pl__dnnl_engine(&engine));
+    PL__TRY(pl__packed_layout(p->k, p->n, p->b_row, p->b_col, &packed->layout));
+    D__TRY(dnnl_memory_desc_create_with_strides(&plain, 2, dims, dnnl_f32, strides));
+    packed->bytes = dnnl_memory_desc_get_size(packed->layout);
+    PL__TRY(pl_buffer_get(packed->bytes, &packed->data));
+    D__TRY(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
+    D__TRY(dnnl_memory_create(&from, plain, engine, (void *)p->b));
+    D__TRY(dnnl_memory_create(&to, packed->layout, engine, packed->data));
+    D__TRY(dnnl_reorder_primitive_desc_create(&desc, plain, engine, packed->layout, engine, NULL));
+    D__TRY(dnnl_primitive_create(&reorder, desc));
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    D__TRY(dnnl_primitive_execute(reorder, stream, 2, args));
+#undef D__TRY
+    PL__COUNT(packs_filled, 1);
+    *out = packed;
+    packed = NULL;
+done:
+    pl__pack_release(packed);
+    if (reorder) dnnl_primitive_destroy(reorder);
+    if (desc) dnnl_primitive_desc_destroy(desc);
+    if (to) dnnl_memory_destroy(to);
+    if (from) dnnl_memory_destroy(from);
+    if (plain) dnnl_memory_desc_destroy(plain);
+    if (stream) dnnl_stream_destroy(stream);
+    return status;
+}
+
+pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed)
+{
+    pl_status status = PL_STATUS_OK;
+    const pl__form form = p->b_row == 1 ? PL__FORM_TRANSPOSED : PL__FORM_PLAIN;
+    pthread_mutex_lock(&pack->mutex);
+    if (!pack->forms[form]) status = fill(p, &pack->forms[form]);
+    *packed = pack->forms[form];
+    if (*packed) __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&pack->mutex);
+    return status;
+}

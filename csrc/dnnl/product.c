@@ -1,0 +1,186 @@
+/* product.c - one product, cut into sizes that oneDNN has seen. */
+#include <stdlib.h>
+
+#include "cache.h"
+
+#define LARGEST_PIECE 8192
+
+static pl__key key_of(const pl__product *p, const pl__packed *packed, int threads)
+{
+    pl__key key;
+    memset(&key, 0, sizeof key);
+    key.m = p->m, key.n = p->n, key.k = p->k;
+    key.a_row = p->a_row, key.a_col = p->a_col;
+    if (!packed) key.b_row = p->b_row, key.b_col = p->b_col;
+    key.c_row = p->c_row;
+    key.residual_row = p->residual ? p->residual_row : 0;
+    key.packed = packed != NULL;
+    key.bias = p->bias != NULL;
+    key.residual = p->residual != NULL;
+    key.activation = p->activation;
+    key.accumulate = p->accumulate;
+    key.threads = threads;
+    return key;
+}
+
+static pl_status execute(const pl__product *p, const pl__packed *packed, int threads)
+{
+    const pl__key key = key_of(p, packed, threads);
+    pl__entry *entry;
+    pl__handles *h;
+    void *scratchpad = NULL;
+    PL__CHECK(pl__entry_get(&key, packed ? packed->layout : NULL, &entry, &h));
+    pl_status status = PL_STATUS_OK;
+    if (entry->scratchpad_bytes) PL__TRY(pl_buffer_get(entry->scratchpad_bytes, &scratchpad));
+    dnnl_memory_set_data_handle(h->a, (void *)p->a);
+    dnnl_memory_set_data_handle(h->b, packed ? packed->data : (void *)p->b);
+    dnnl_memory_set_data_handle(h->c, p->c);
+    dnnl_memory_set_data_handle(h->scratchpad, scratchpad);
+    dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, h->a},
+                               {DNNL_ARG_WEIGHTS, h->b},
+                               {DNNL_ARG_DST, h->c},
+                               {DNNL_ARG_SCRATCHPAD, h->scratchpad}};
+    int n = 4;
+    if (p->bias) {
+        dnnl_memory_set_data_handle(h->bias, (void *)p->bias);
+        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, h->bias};
+    }
+    if (p->residual) {
+        dnnl_memory_set_data_handle(h->residual, (void *)p->residual);
+        const int position = p->activation != PL_ACT_NONE;
+        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, h->residual};
+    }
+    status = pl__dnnl_status(dnnl_primitive_execute(entry->primitive, h->stream, n, args), "executing a matmul");
+done:
+    pl_buffer_put(scratchpad);
+    pl__entry_put(entry, h);
+    return status;
+}
+
+/* Rows of a strided matrix, copied to or from a dense one; rows beyond `have` become zero. */
+static void copy_rows(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t from_col, int64_t rows,
+                      int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) to[i * to_row + j] = from[i * from_row + j * from_col];
+}
+
+/* m that is not a multiple of 8 (or is 1): through scratch with zero rows below. */
+static pl_status run_tail_m(const pl__product *p, const pl__packed *packed, int threads)
+{
+    pl_status status;
+    pl__product q = *p;
+    float *a = NULL, *c = NULL, *r = NULL;
+    q.m = (p->m + 7) & ~(int64_t)7;
+    PL__TRY(pl__scratch(&a, (size_t)(q.m * q.k), sizeof *a));
+    PL__TRY(pl__scratch(&c, (size_t)(q.m * q.n), sizeof *c));
+    memset(a + p->m * q.k, 0, (size_t)((q.m - p->m) * q.k) * sizeof *a);
+    copy_rows(a, q.k, p->a, p->a_row, p->a_col, p->m, q.k);
+    q.a = a, q.a_row = q.k, q.a_col = 1;
+    q.c = c, q.c_row = q.n;
+    if (p->accumulate) {
+        copy_rows(c, q.n, p->c, p->c_row, 1, p->m, q.n);
+        memset(c + p->m * q.n, 0, (size_t)((q.m - p->m) * q.n) * sizeof *c);
+    }
+    if (p->residual) {
+        PL__TRY(pl__scratch(&r, (size_t)(q.m * q.n), sizeof *r));
+        copy_rows(r, q.n, p->residual, p->residual_row, 1, p->m, q.n);
+        memset(r + p->m * q.n, 0, (size_t)((q.m - p->m) * q.n) * sizeof *r);
+        q.residual = r, q.residual_row = q.n;
+    }
+    PL__TRY(execute(&q, packed, threads));
+    copy_rows(p->c, p->c_row, c, q.n, 1, p->m, q.n);
+done:
+    pl_buffer_put(r);
+    pl_buffer_put(c);
+    pl_buffer_put(a);
+    return status;
+}
+
+/* k that is not a multiple of 8: both operands through scratch with zeros behind. */
+static pl_status run_tail_k(const pl__product *p, int threads)
+{
+    pl_status status;
+    pl__product q = *p;
+    float *a = NULL, *b = NULL;
+    q.k = (p->k + 7) & ~(int64_t)7;
+    PL__TRY(pl__scratch(&a, (size_t)(q.k * q.m), sizeof *a));
+    PL__TRY(pl__scratch(&b, (size_t)(q.k * q.n), sizeof *b));
+    memset(a + p->k * q.m, 0, (size_t)((q.k - p->k) * q.m) * sizeof *a);
+    memset(b + p->k * q.n, 0, (size_t)((q.k - p->k) * q.n) * sizeof *b);
+    copy_rows(a, q.m, p->a, p->a_col, p->a_row, p->k, q.m);
+    copy_rows(b, q.n, p->b, p->b_row, p->b_col, p->k, q.n);
+    q.a = a, q.a_row = 1, q.a_col = q.m;
+    q.b = b, q.b_row = q.n, q.b_col = 1;
+    PL__TRY(execute(&q, NULL, threads));
+done:
+    pl_buffer_put(b);
+    pl_buffer_put(a);
+    return status;
+}
+
+static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int threads)
+{
+    const bool rows = p->long_dim == PL__LONG_M;
+    const int64_t length = rows ? p->m : p->k;
+    pl__product q = *p;
+    int64_t done_so_far = 0;
+    while (done_so_far < length) {
+        const int64_t left = length - done_so_far;
+        int64_t piece = left;
+        if (left >= 64) {
+            piece = 64;
+            while (piece * 2 <= left && piece < LARGEST_PIECE) piece *= 2;
+        }
+        pl_status status;
+        if (rows) {
+            q.m = piece;
+            q.a = p->a + done_so_far * p->a_row;
+            q.c = p->c + done_so_far * p->c_row;
+            q.residual = p->residual ? p->residual + done_so_far * p->residual_row : NULL;
+            status = piece % 8 ? run_tail_m(&q, packed, threads) : execute(&q, packed, threads);
+        } else {
+            q.k = piece;
+            q.a = p->a + done_so_far * p->a_col;
+            q.b = p->b + done_so_far * p->b_row;
+            q.accumulate = p->accumulate || done_so_far > 0;
+            status = piece % 8 ? run_tail_k(&q, threads) : execute(&q, packed, threads);
+        }
+        if (status) return status;
+        done_so_far += piece;
+    }
+    return PL_STATUS_OK;
+}
+
+/* A sum over nothing, and the parts that need no product. */
+static void without_terms(const pl__product *p)
+{
+    if (p->accumulate) return;
+    for (int64_t i = 0; i < p->m; i++) memset(p->c + i * p->c_row, 0, (size_t)p->n * sizeof *p->c);
+}
+
+pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
+{
+    if (p->m == 0 || p->n == 0) return PL_STATUS_OK;
+    if (p->k == 0 && p->long_dim == PL__LONG_K) {
+        without_terms(p);
+        return PL_STATUS_OK;
+    }
+    const int previous = pl__threads_enter(ctx);
+    const int threads = pl_context_threads(ctx);
+    pl__packed *packed = NULL;
+    pl_status status = PL_STATUS_OK;
+    if (p->pack && p->long_dim == PL__LONG_M) PL__TRY(pl__pack_hold(p->pack, p, &packed));
+    const int64_t length = p->long_dim == PL__LONG_M ? p->m : p->k;
+    const bool power = length >= 64 && (length & (length - 1)) == 0;
+    const pl__key key = key_of(p, packed, threads);
+    /* One row is computed as several: oneDNN's kernel for one row rounds differently. */
+    if (length > 1 && (power || pl__seen_before(&key)))
+        status = execute(p, packed, threads);
+    else
+        status = run_pieces(p, packed, threads);
+done:
+    pl__pack_release(packed);
+    pl__threads_leave(previous);
+    return status;
+}

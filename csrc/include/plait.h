@@ -1,0 +1,223 @@
+/* plait.h - multimodal operators, forward and backward, on oneDNN.
+ *
+ * This header is the whole public C interface: if something is not here, it is not API.
+ * Read it from top to bottom; it needs about ten minutes.
+ *
+ * THE MODEL IN ONE PAGE
+ *
+ * Rows and segments. A batch of sequences is one matrix of rows (N, D) and an int64 array of offsets (B + 1) that
+ * says which rows belong to which sample. There is no padding anywhere: a linear layer works on real rows only, and a
+ * sample that lacks a modality is a sample with no rows.
+ *
+ * Operators. An operator is three functions. `infer` does every check and fills in the shapes of outputs and saved
+ * tensors; `forward` computes; `backward` computes gradients. What backward needs is a named output of forward (a
+ * "saved" tensor): there is no hidden state. The caller owns all memory that is listed in the call; an operator
+ * takes scratch from the pool and gives it back before it returns.
+ *
+ * The call. One struct, pl_call, carries everything: attributes, inputs, packs, outputs, saved tensors, `want`,
+ * gradients, and the random key. A typical use:
+ *
+ *     pl_tensor in[3] = {x, w, b}, out[1], saved[1];
+ *     pl_attr_linear attr = {.activation = PL_ACT_NONE};
+ *     pl_call call = {.ctx = ctx, .attr = &attr, .in = in, .n_in = 3, .out = out, .n_out = 1,
+ *                     .saved = saved, .n_saved = 1, .want = 0};
+ *     pl_status st = pl_op_linear.infer(&call);          // fills out[0].shape, saved[0].shape
+ *     out[0].data = my_buffer;                           // the caller allocates
+ *     if (!st) st = pl_op_linear.forward(&call);
+ *     if (st) puts(pl_error_message());
+ *
+ * Absence. An optional input is absent when its data is NULL. A saved tensor that is not needed has ndim -1. In
+ * backward, a gradient that is not wanted has data NULL. Attending to nothing and pooling nothing give zeros and a
+ * zero gradient.
+ *
+ * Randomness. Dropout takes its bits from Philox4x32-10 keyed by (call.key, call.counter, element), so that the
+ * same call gives the same mask whatever the number of threads, and backward can draw it again.
+ *
+ * Threads. Any thread may run any operator at any time. Each operator uses at most the context's number of threads.
+ *
+ * LEGEND   B samples   N rows   D width   H heads   K inputs of a product   T rows of one sample
+ *          din, dout: gradients with respect to inputs and outputs
+ */
+#ifndef PLAIT_H
+#define PLAIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PL_VERSION_STRING "0.1.0"
+#define PL_ONEDNN_MAJOR 3 /* the library found at run time must have this major ... */
+#define PL_ONEDNN_MINOR 2 /* ... and at least this minor version */
+
+/* ---------------------------------------------------------------- status */
+
+/* One row a status: name, text, Python exception. */
+#define PL_STATUS_LIST(X)                                              \
+    X(OK, "success", NULL)                                             \
+    X(VALUE, "invalid value", "ValueError")                            \
+    X(TYPE, "wrong type", "TypeError")                                 \
+    X(INDEX, "index out of range", "IndexError")                       \
+    X(MEMORY, "out of memory", "MemoryError")                          \
+    X(OVERFLOW, "size too large", "OverflowError")                     \
+    X(UNSUPPORTED, "not supported", "NotImplementedError")             \
+    X(RUNTIME, "internal failure", "RuntimeError")
+
+typedef enum pl_status {
+#define PL__X(name, text, exception) PL_STATUS_##name,
+    PL_STATUS_LIST(PL__X)
+#undef PL__X
+} pl_status;
+
+/* Text of the last failure on this thread, naming operator, argument, what was got and what was expected. */
+const char *pl_error_message(void);
+const char *pl_status_text(pl_status status);
+
+/* ---------------------------------------------------------------- tensors */
+
+#define PL_MAX_DIMS 6
+#define PL_MAX_IN 24
+#define PL_MAX_OUT 12
+#define PL_MAX_SAVED 12
+
+typedef enum pl_dtype { PL_DTYPE_F32, PL_DTYPE_BF16, PL_DTYPE_S8, PL_DTYPE_U8, PL_DTYPE_I64, PL_DTYPE_COUNT } pl_dtype;
+
+/* A view by value: owns nothing. Strides count elements. Operators take C-contiguous, aligned, native tensors. */
+typedef struct pl_tensor {
+    void *data;
+    pl_dtype dtype;
+    int32_t ndim; /* -1: this tensor does not exist */
+    int64_t shape[PL_MAX_DIMS];
+    int64_t strides[PL_MAX_DIMS];
+} pl_tensor;
+
+size_t pl_dtype_size(pl_dtype dtype);
+
+/* Fills a contiguous view; PL_STATUS_OVERFLOW when the bytes do not fit in 63 bits. */
+pl_status pl_tensor_init(pl_tensor *tensor, void *data, pl_dtype dtype, int ndim, const int64_t *shape);
+
+/* Bytes of a contiguous tensor (0 for one that does not exist). */
+size_t pl_tensor_bytes(const pl_tensor *tensor);
+
+/* ---------------------------------------------------------------- context */
+
+typedef enum pl_isa { PL_ISA_NONE, PL_ISA_AVX2, PL_ISA_AVX512, PL_ISA_AVX512_BF16, PL_ISA_AMX } pl_isa;
+
+/* Threads and instruction set. The environment variable PLAIT_MAX_ISA (avx2, avx512, avx512_bf16, amx) lowers the
+ * instruction set of plait's kernels and of oneDNN. */
+typedef struct pl_context pl_context;
+pl_status pl_context_create(pl_context **context); /* threads: OMP_NUM_THREADS or the CPUs that this process may use */
+void pl_context_destroy(pl_context *context);
+pl_status pl_context_set_threads(pl_context *context, int threads);
+int pl_context_threads(const pl_context *context); /* 1 in a forked child */
+pl_isa pl_context_isa(const pl_context *context);
+const char *pl_isa_name(pl_isa isa);
+pl_status pl_onednn_version(int *major, int *minor, int *patch);
+const char *pl_onednn_path(void); /* file the library was loaded from */
+
+/* ---------------------------------------------------------------- memory */
+
+/* Counters of the allocator front and of the layers above it; monotonic unless said otherwise. */
+typedef struct pl_counters {
+    int64_t live_blocks;        /* blocks taken from the system and not given back, now */
+    int64_t live_bytes;
+    int64_t allocations;
+    int64_t pool_free_bytes;    /* kept by the pool for reuse, now */
+    int64_t pool_used_bytes;    /* handed out by the pool, now */
+    int64_t pool_used_buffers;
+    int64_t primitives_created;
+    int64_t primitives_cached;  /* now */
+    int64_t packs_filled;
+} pl_counters;
+void pl_counters_get(pl_counters *counters);
+
+/* Makes the nth allocation from now (1 = next) fail, and with `persistent` all later ones too; 0 switches off. */
+void pl_memory_fail_at(int64_t nth, int persistent);
+
+/* Recycled buffers, 64-byte aligned; huge pages are asked for from 2 MiB. Any thread may give a buffer back. */
+pl_status pl_buffer_get(size_t bytes, void **data);
+void pl_buffer_put(void *data); /* NULL is fine */
+void pl_pool_trim(void);        /* gives unused buffers back to the system */
+void pl_pool_set_cap(size_t bytes);
+
+/* ---------------------------------------------------------------- packs */
+
+/* Packed forms of one constant operand (a weight), in the layouts that the fast products want. Forms are made when
+ * first needed and reused until the owner raises the version. A pack belongs to its operand: never share one. */
+typedef struct pl_pack pl_pack;
+pl_status pl_pack_create(pl_pack **pack);
+void pl_pack_renew(pl_pack *pack, uint64_t version); /* forms of other versions are stale from now on */
+void pl_pack_destroy(pl_pack *pack);
+size_t pl_pack_bytes(pl_pack *pack);
+
+/* ---------------------------------------------------------------- the call */
+
+typedef struct pl_call {
+    const pl_context *ctx;
+    const void *attr;          /* the operator's pl_attr_* */
+    const pl_tensor *in;       /* inputs; data NULL = absent */
+    pl_pack *const *pack;      /* beside each input its packed forms or NULL; the array itself may be NULL */
+    int n_in;
+    pl_tensor *out;
+    int n_out;                 /* infer sets it for operators with a variable number */
+    pl_tensor *saved;
+    int n_saved;
+    uint32_t want;             /* bit i: input i needs a gradient; decides what is saved, 0 = nothing is */
+    const pl_tensor *dout;     /* backward: gradients of outputs; data NULL = zero */
+    pl_tensor *din;            /* backward: gradients of inputs; data NULL = not wanted */
+    uint32_t accumulate;       /* bit i: add to din[i] in place of overwriting it */
+    uint64_t key, counter;     /* random bits of this call */
+} pl_call;
+
+enum { PL_PORT_OPTIONAL = 1, PL_PORT_REPEATED = 2 /* the list of ports repeats as often as inputs are given */ };
+
+typedef struct pl_port {
+    const char *name;
+    pl_dtype dtype;
+    int flags;
+} pl_port;
+
+typedef struct pl_op {
+    const char *name;
+    size_t attr_size;
+    const pl_port *ports; /* one an input */
+    int n_ports;
+    int n_out;            /* maximum */
+    int n_saved;
+    pl_status (*infer)(pl_call *call);
+    pl_status (*forward)(const pl_call *call);
+    pl_status (*backward)(const pl_call *call);
+    int random; /* 1: takes bits from call.key and call.counter */
+} pl_op;
+
+/* ---------------------------------------------------------------- operators
+ *
+ * Every operator is named in PL_OP_LIST and exported as `const pl_op pl_op_<name>`. Positions of inputs, outputs and
+ * saved tensors are given here; the formula is in the operator's file and in plait.reference.<name>. */
+
+#define PL_OP_LIST(X) \
+    X(linear)
+
+typedef enum pl_activation {
+    PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
+    PL_ACT_SIGMOID, PL_ACT_COUNT
+} pl_activation;
+
+/* y = act(x w^T + b).  in: x (N, K), weight (D, K), bias (D) or absent.  out: y (N, D).
+ * saved: the sum before the activation (N, D), if there is an activation. */
+typedef struct pl_attr_linear { int activation; } pl_attr_linear;
+
+#define PL__X(name) extern const pl_op pl_op_##name;
+PL_OP_LIST(PL__X)
+#undef PL__X
+
+/* All operators, in the order of the list. */
+extern const pl_op *const pl_op_table[];
+extern const int pl_op_count;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

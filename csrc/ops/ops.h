@@ -1,0 +1,31 @@
+/* ops.h - what operator files share: products of a linear layer, elementwise passes over threads, sub-calls. */
+#ifndef PL_OPS_H
+#define PL_OPS_H
+
+#include "../core/core.h"
+#include "../dnnl/dnnl_layer.h"
+#include "../simd/simd.h"
+
+/* The three products of a linear layer, for fused operators too. weight is (width_out, width_in). */
+pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
+                             const float *weight, pl_pack *pack, const float *bias, pl_activation activation,
+                             const float *residual, float *y);
+/* Any of dx, dweight, dbias may be NULL. `add_dx`, `add_dw`, `add_db`: accumulate. */
+pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
+                              const float *weight, pl_pack *pack, const float *dy, float *dx, bool add_dx,
+                              float *dweight, bool add_dw, float *dbias, bool add_db);
+
+/* Elementwise over threads. */
+void pl__activation_run(const pl_context *ctx, int activation, const float *x, float *y, int64_t n);
+void pl__activation_back(const pl_context *ctx, int activation, const float *x, const float *dy, float *dx, float *y,
+                         int64_t n);
+
+/* out[j] (+)= sum over rows of x (rows, width). */
+void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate);
+
+/* The pack beside input i, or NULL. */
+static inline pl_pack *pl__pack(const pl_call *call, int i) { return call->pack ? call->pack[i] : NULL; }
+static inline bool pl__wants(const pl_call *call, int i) { return call->want >> i & 1; }
+static inline bool pl__adds(const pl_call *call, int i) { return call->accumulate >> i & 1; }
+
+#endif

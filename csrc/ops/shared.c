@@ -1,0 +1,90 @@
+/* shared.c - what operator files share. */
+#include "ops.h"
+
+pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
+                             const float *weight, pl_pack *pack, const float *bias, pl_activation activation,
+                             const float *residual, float *y)
+{
+    const pl__product p = {.m = rows, .n = width_out, .k = width_in, .a = x, .a_row = width_in, .a_col = 1,
+                           .b = weight, .b_row = 1, .b_col = width_in, .pack = pack, .bias = bias,
+                           .residual = residual, .residual_row = width_out, .activation = activation,
+                           .c = y, .c_row = width_out, .long_dim = PL__LONG_M};
+    return pl__product_run(ctx, &p);
+}
+
+pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
+                              const float *weight, pl_pack *pack, const float *dy, float *dx, bool add_dx,
+                              float *dweight, bool add_dw, float *dbias, bool add_db)
+{
+    if (dx) { /* dx = dy w */
+        const pl__product p = {.m = rows, .n = width_in, .k = width_out, .a = dy, .a_row = width_out, .a_col = 1,
+                               .b = weight, .b_row = width_in, .b_col = 1, .pack = pack, .c = dx, .c_row = width_in,
+                               .accumulate = add_dx, .long_dim = PL__LONG_M};
+        PL__CHECK(pl__product_run(ctx, &p));
+    }
+    if (dweight) { /* dw = dy^T x: the rows are the inner dimension */
+        const pl__product p = {.m = width_out, .n = width_in, .k = rows, .a = dy, .a_row = 1, .a_col = width_out,
+                               .b = x, .b_row = width_in, .b_col = 1, .c = dweight, .c_row = width_in,
+                               .accumulate = add_dw, .long_dim = PL__LONG_K};
+        PL__CHECK(pl__product_run(ctx, &p));
+    }
+    if (dbias) pl__column_sums(ctx, dy, rows, width_out, dbias, add_db);
+    return PL_STATUS_OK;
+}
+
+typedef struct elementwise {
+    const pl_simd *simd;
+    int activation;
+    const float *x, *dy;
+    float *dx, *y;
+} elementwise;
+
+static void activation_range(void *arg, int64_t begin, int64_t end)
+{
+    const elementwise *e = arg;
+    e->simd->act_forward(e->activation, e->x + begin, e->y + begin, end - begin);
+}
+
+static void activation_back_range(void *arg, int64_t begin, int64_t end)
+{
+    const elementwise *e = arg;
+    e->simd->act_backward(e->activation, e->x + begin, e->dy + begin, e->dx + begin, e->y ? e->y + begin : NULL,
+                          end - begin);
+}
+
+#define ELEMENT_NS 0.5 /* an activation costs about this an element */
+
+void pl__activation_run(const pl_context *ctx, int activation, const float *x, float *y, int64_t n)
+{
+    elementwise e = {.simd = ctx->simd, .activation = activation, .x = x, .y = y};
+    pl__parallel_ranges(ctx, n, (pl__grain(ELEMENT_NS) + 63) / 64 * 64, activation_range, &e);
+}
+
+void pl__activation_back(const pl_context *ctx, int activation, const float *x, const float *dy, float *dx, float *y,
+                         int64_t n)
+{
+    elementwise e = {.simd = ctx->simd, .activation = activation, .x = x, .dy = dy, .dx = dx, .y = y};
+    pl__parallel_ranges(ctx, n, (pl__grain(ELEMENT_NS) + 63) / 64 * 64, activation_back_range, &e);
+}
+
+typedef struct sums {
+    const pl_simd *simd;
+    const float *x;
+    int64_t rows, width;
+    float *out;
+    bool accumulate;
+} sums;
+
+static void sums_range(void *arg, int64_t begin, int64_t end)
+{
+    const sums *s = arg;
+    s->simd->column_sums(s->x, s->rows, s->width, begin, end, s->out, s->accumulate);
+}
+
+/* Threads share the columns, not the rows, so the order of the sum does not depend on their number. */
+void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate)
+{
+    sums s = {.simd = ctx->simd, .x = x, .rows = rows, .width = width, .out = out, .accumulate = accumulate};
+    const int64_t grain = pl__grain(0.1 * (double)rows);
+    pl__parallel_ranges(ctx, width, (grain + 63) / 64 * 64, sums_range, &s);
+}

@@ -1,0 +1,111 @@
+/* array.c - arrays in and out: one place for conversions. */
+#include "py.h"
+
+/* ---- the base object of arrays that live in the pool */
+
+typedef struct Buffer {
+    PyObject_HEAD
+    void *data;
+} Buffer;
+
+static void buffer_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    pl_buffer_put(((Buffer *)self)->data);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot buffer_slots[] = {{Py_tp_dealloc, buffer_dealloc},
+                                     {Py_tp_doc, "Memory of the pool; goes back to it with the last array over it."},
+                                     {0, NULL}};
+static PyType_Spec buffer_spec = {"plait._core.Buffer", sizeof(Buffer), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, buffer_slots};
+static PyTypeObject *buffer_type;
+
+int py_array_init(PyObject *module)
+{
+    buffer_type = (PyTypeObject *)PyType_FromSpec(&buffer_spec);
+    return buffer_type ? PyModule_AddType(module, buffer_type) : -1;
+}
+
+static const int type_numbers[PL_DTYPE_COUNT] = {
+    [PL_DTYPE_F32] = NPY_FLOAT32, [PL_DTYPE_BF16] = NPY_UINT16, [PL_DTYPE_S8] = NPY_INT8, [PL_DTYPE_U8] = NPY_UINT8,
+    [PL_DTYPE_I64] = NPY_INT64};
+
+PyArrayObject *py_new_array(pl_tensor *tensor)
+{
+    npy_intp dims[PL_MAX_DIMS];
+    for (int i = 0; i < tensor->ndim; i++) dims[i] = tensor->shape[i];
+    pl_status status = pl_buffer_get(pl_tensor_bytes(tensor), &tensor->data);
+    if (status) return (PyArrayObject *)py_raise(status);
+    Buffer *buffer = PyObject_New(Buffer, buffer_type);
+    if (!buffer) {
+        pl_buffer_put(tensor->data);
+        tensor->data = NULL;
+        return NULL;
+    }
+    buffer->data = tensor->data;
+    PyObject *array = PyArray_New(&PyArray_Type, tensor->ndim, dims, type_numbers[tensor->dtype], NULL, tensor->data, 0,
+                                  NPY_ARRAY_CARRAY, NULL);
+    if (!array || PyArray_SetBaseObject((PyArrayObject *)array, (PyObject *)buffer) < 0) {
+        if (!array) Py_DECREF(buffer);
+        Py_XDECREF(array);
+        tensor->data = NULL;
+        return NULL;
+    }
+    return (PyArrayObject *)array;
+}
+
+/* ---- intake */
+
+static bool is_ready(PyArrayObject *a, int type_number)
+{
+    return PyArray_TYPE(a) == type_number && PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISALIGNED(a) &&
+           PyArray_ISNOTSWAPPED(a) && PyArray_NDIM(a) <= PL_MAX_DIMS;
+}
+
+/* May a dtype of this kind become the port's dtype? Lists may hold whole numbers where floats are due. */
+static bool kind_fits(PyArrayObject *a, pl_dtype dtype, bool was_array)
+{
+    PyArray_Descr *d = PyArray_DESCR(a);
+    if (dtype == PL_DTYPE_I64) return d->kind == 'i' || d->kind == 'u' || (!was_array && PyArray_SIZE(a) == 0);
+    if (d->kind == 'f') return true;
+    if (d->kind == 'V' && d->typeobj && strstr(d->typeobj->tp_name, "bfloat16")) return true;
+    return !was_array && (d->kind == 'i' || d->kind == 'u');
+}
+
+PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const char *name)
+{
+    const int type_number = type_numbers[dtype];
+    const bool was_array = PyArray_Check(object);
+    if (was_array && PyArray_CheckExact(object) && PL_LIKELY(is_ready((PyArrayObject *)object, type_number)))
+        return (PyArrayObject *)Py_NewRef(object);
+    PyArrayObject *any = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
+    if (!any) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_TypeError, "%s: %s is not an array: %.100s", op, name, Py_TYPE(object)->tp_name);
+        }
+        return NULL;
+    }
+    PyArrayObject *ready = NULL;
+    if (PyArray_NDIM(any) > PL_MAX_DIMS)
+        PyErr_Format(PyExc_ValueError, "%s: %s has %d dimensions, expected at most %d", op, name, PyArray_NDIM(any),
+                     PL_MAX_DIMS);
+    else if (!kind_fits(any, dtype, was_array))
+        PyErr_Format(PyExc_TypeError, "%s: %s has dtype %S, expected %s", op, name, (PyObject *)PyArray_DESCR(any),
+                     dtype == PL_DTYPE_I64 ? "an integer dtype" : "a floating dtype");
+    else
+        ready = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)any, type_number,
+                                                  NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST | NPY_ARRAY_NOTSWAPPED);
+    Py_DECREF(any);
+    return ready;
+}
+
+void py_view(PyArrayObject *array, pl_dtype dtype, pl_tensor *view)
+{
+    int64_t shape[PL_MAX_DIMS];
+    for (int i = 0; i < PyArray_NDIM(array); i++) shape[i] = PyArray_DIM(array, i);
+    pl_tensor_init(view, PyArray_DATA(array), dtype, PyArray_NDIM(array), shape);
+}

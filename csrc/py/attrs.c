@@ -1,0 +1,111 @@
+/* attrs.c - one row a keyword: its name, kind and place in the operator's attribute struct. */
+#include "py.h"
+
+typedef enum kind { K_INT, K_LONG, K_FLOAT, K_BOOL, K_ENUM } kind;
+
+typedef struct keyword {
+    const char *name;
+    kind kind;
+    size_t offset;
+    const char *const *names; /* of an enum's values, NULL at the end */
+} keyword;
+
+static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh",
+                                          "sigmoid", NULL};
+
+#define ATTR(op, field, kind_) {#field, kind_, offsetof(pl_attr_##op, field), NULL}
+#define ATTR_ENUM(op, field, names_) {#field, K_ENUM, offsetof(pl_attr_##op, field), names_}
+#define ROWS(op, ...) static const keyword op##_keywords[] = {__VA_ARGS__, {NULL, 0, 0, NULL}};
+
+ROWS(linear, ATTR_ENUM(linear, activation, activations))
+
+static const struct {
+    const pl_op *op;
+    const keyword *keywords;
+} table[] = {
+#define BIND(name) {&pl_op_##name, name##_keywords},
+    BIND(linear)
+};
+
+static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)
+{
+    const char *text = value == Py_None ? "none" : PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : NULL;
+    if (PyErr_Occurred()) PyErr_Clear();
+    for (int i = 0; text && k->names[i]; i++)
+        if (!strcmp(text, k->names[i])) {
+            *to = i;
+            return 0;
+        }
+    char known[256];
+    size_t used = 0;
+    for (int i = 0; k->names[i] && used < sizeof known; i++)
+        used += (size_t)PyOS_snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", k->names[i]);
+    PyErr_Format(PyExc_ValueError, "%s: %s is %R, expected one of %s", op->name, k->name, value, known);
+    return -1;
+}
+
+static int set_number(const pl_op *op, const keyword *k, PyObject *value, char *place)
+{
+    if (k->kind == K_FLOAT) {
+        const double number = PyFloat_AsDouble(value);
+        if (number == -1.0 && PyErr_Occurred()) goto wrong;
+        memcpy(place, &number, sizeof number);
+        return 0;
+    }
+    if (k->kind == K_BOOL) {
+        const int truth = PyObject_IsTrue(value);
+        memcpy(place, &truth, sizeof truth);
+        return truth < 0 ? -1 : 0;
+    }
+    int overflow = 0;
+    const long long number = PyFloat_Check(value) ? -1 : PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (PyFloat_Check(value) || (number == -1 && PyErr_Occurred())) goto wrong;
+    if (overflow || (k->kind == K_INT && number != (int)number)) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is %R, which is out of range", op->name, k->name, value);
+        return -1;
+    }
+    if (k->kind == K_INT) {
+        const int small = (int)number;
+        memcpy(place, &small, sizeof small);
+    } else {
+        const int64_t wide = number;
+        memcpy(place, &wide, sizeof wide);
+    }
+    return 0;
+wrong:
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "%s: %s is %R, expected %s", op->name, k->name, value,
+                     k->kind == K_FLOAT ? "a number" : "a whole number");
+    }
+    return -1;
+}
+
+int py_attrs(const pl_op *op, PyObject *keywords, void *attr)
+{
+    const keyword *row = NULL;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i].op == op) row = table[i].keywords;
+    memset(attr, 0, op->attr_size);
+    if (!row) return 0;
+    Py_ssize_t known = 0;
+    for (; row->name; row++, known++) {
+        PyObject *value = keywords && keywords != Py_None ? PyDict_GetItemString(keywords, row->name) : NULL;
+        if (!value) {
+            PyErr_Format(PyExc_TypeError, "%s: keyword %s is missing", op->name, row->name);
+            return -1;
+        }
+        char *place = (char *)attr + row->offset;
+        int enum_value = 0;
+        if (row->kind == K_ENUM) {
+            if (set_enum(op, row, value, &enum_value) < 0) return -1;
+            memcpy(place, &enum_value, sizeof enum_value);
+        } else if (set_number(op, row, value, place) < 0)
+            return -1;
+    }
+    if (keywords && keywords != Py_None && PyDict_GET_SIZE(keywords) != known) {
+        PyErr_Format(PyExc_TypeError, "%s: unknown keyword among %R", op->name, keywords);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,67 @@
+/* pack.c - the Python object that owns a pl_pack; a parameter has one. */
+#include "py.h"
+
+typedef struct Pack {
+    PyObject_HEAD
+    pl_pack *pack;
+} Pack;
+
+static PyTypeObject *pack_type;
+
+static PyObject *pack_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    if (PyTuple_GET_SIZE(args) || keywords) return PyErr_Format(PyExc_TypeError, "Pack takes no arguments");
+    Pack *self = (Pack *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    pl_status status = pl_pack_create(&self->pack);
+    if (status) {
+        Py_DECREF(self);
+        return py_raise(status);
+    }
+    return (PyObject *)self;
+}
+
+static void pack_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    pl_pack_destroy(((Pack *)self)->pack);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *pack_renew(PyObject *self, PyObject *version)
+{
+    const unsigned long long v = PyLong_AsUnsignedLongLong(version);
+    if (v == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+    pl_pack_renew(((Pack *)self)->pack, v);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pack_nbytes(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromSize_t(pl_pack_bytes(((Pack *)self)->pack));
+}
+
+static PyMethodDef pack_methods[] = {{"renew", pack_renew, METH_O, "Packed forms of other versions are stale now."},
+                                     {0}};
+static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the packed forms made so far.", NULL}, {0}};
+static PyType_Slot pack_slots[] = {{Py_tp_new, pack_new},         {Py_tp_dealloc, pack_dealloc},
+                                   {Py_tp_methods, pack_methods}, {Py_tp_getset, pack_getset},
+                                   {Py_tp_doc, "Packed forms of one weight, for the fast products."},
+                                   {0, NULL}};
+static PyType_Spec pack_spec = {"plait._core.Pack", sizeof(Pack), 0, Py_TPFLAGS_DEFAULT, pack_slots};
+
+int py_pack_init(PyObject *module)
+{
+    pack_type = (PyTypeObject *)PyType_FromSpec(&pack_spec);
+    return pack_type ? PyModule_AddType(module, pack_type) : -1;
+}
+
+pl_pack *py_pack_of(PyObject *object)
+{
+    if (object == Py_None) return NULL;
+    if (Py_IS_TYPE(object, pack_type)) return ((Pack *)object)->pack;
+    PyErr_Format(PyExc_TypeError, "a pack is due, got %.100s", Py_TYPE(object)->tp_name);
+    return NULL;
+}

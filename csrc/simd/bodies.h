@@ -1,0 +1,10 @@
+/* bodies.h - all bodies and the table they fill; included by table_<isa>.c inside its target pragma. */
+#include "body_act.h"
+#include "body_reduce.h"
+
+const pl_simd PL_TABLE = {
+    .isa = PL_TABLE_ISA,
+#define PL__X(name, args) .name = name,
+    PL_SIMD_LIST(PL__X)
+#undef PL__X
+};

@@ -1,0 +1,6 @@
+/* select.c - the best table at or below an instruction set. */
+#include "simd.h"
+
+extern const pl_simd pl__simd_avx2, pl__simd_avx512;
+
+const pl_simd *pl__simd_table(pl_isa isa) { return isa >= PL_ISA_AVX512 ? &pl__simd_avx512 : &pl__simd_avx2; }

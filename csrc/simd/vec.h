@@ -1,0 +1,113 @@
+/* vec.h - vectors of PL_VL floats, and the elementary functions on them. Included inside a target pragma only.
+ *
+ * Products and sums contract to FMA. Partial vectors at the end of a row go through vload_n and vstore_n. */
+#ifndef PL_VL
+#error "vec.h is included by table_<isa>.c, which defines PL_VL"
+#endif
+
+typedef float vf __attribute__((vector_size(PL_VL * 4)));
+typedef int32_t vi __attribute__((vector_size(PL_VL * 4)));
+typedef float vf_unaligned __attribute__((vector_size(PL_VL * 4), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
+INLINE void vstore(float *p, vf x) { *(vf_unaligned *)p = x; }
+INLINE vf vset(float x) { return x - (vf){0}; }
+
+INLINE vf vload_n(const float *p, int64_t n)
+{
+    vf x = {0};
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+
+INLINE void vstore_n(float *p, vf x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+}
+
+INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
+INLINE vf vmin(vf a, vf b) { return vselect(a < b, a, b); }
+INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+/* Always the same tree, so that a row's sum does not depend on where the row stands. */
+INLINE float vsum(vf x)
+{
+    float s[PL_VL];
+    vstore(s, x);
+    for (int w = PL_VL / 2; w; w /= 2)
+        for (int i = 0; i < w; i++) s[i] += s[i + w];
+    return s[0];
+}
+
+INLINE float vmaximum(vf x)
+{
+    float m = x[0];
+    for (int i = 1; i < PL_VL; i++) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+/* e^x, about 1 ulp; below -87.3 it gives 0, above 88.7 infinity; NaN stays. x = n ln 2 + r, |r| <= ln 2 / 2. */
+INLINE vf vexp(vf x)
+{
+    const vf clamped = vmin(vmax(x, vset(-87.33654f)), vset(88.72283f));
+    const vf magic = vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const vf shifted = clamped * 1.44269504f + magic;
+    const vf n = shifted - magic;
+    vf r = clamped - n * 0.693145752f;
+    r = r - n * 1.42860677e-6f;
+    vf p = vset(1.98756915e-4f);
+    p = p * r + 1.39819994e-3f;
+    p = p * r + 8.33345205e-3f;
+    p = p * r + 4.16657962e-2f;
+    p = p * r + 1.66666657e-1f;
+    p = p * r + 5.00000003e-1f;
+    p = p * r * r + r + 1.0f;
+    /* 2^n in two steps, since n may be 128 */
+    const vi k = (vi)shifted - (vi)magic, half = k >> 1;
+    const vf scale1 = (vf)((half + 127) << 23), scale2 = (vf)((k - half + 127) << 23);
+    vf y = p * scale1 * scale2;
+    y = vselect(x < -87.33654f, vset(0.0f), y);
+    y = vselect(x > 88.72283f, vset(__builtin_inff()), y);
+    return vselect(x == x, y, x);
+}
+
+INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
+
+/* tanh: an odd polynomial where 1 - e would cancel. */
+INLINE vf vtanh(vf x)
+{
+    const vf a = vabs(x), e = vexp(-2.0f * a), s = x * x;
+    const vf large = (1.0f - e) / (1.0f + e);
+    vf p = vset(-0.00609298616f);
+    p = p * s + 0.0209944476f;
+    p = p * s + -0.0538501918f;
+    p = p * s + 0.133327615f;
+    p = p * s + -0.333333286f;
+    const vf small = a + a * s * p;
+    const vf y = vselect(a < 0.625f, small, large);
+    return (vf)((vi)y | ((vi)x & (int32_t)0x80000000));
+}
+
+/* The standard normal distribution function of x, and e^(-x^2/2), from which its density follows.
+ * erfc(z) = e^(-z^2) R(1 / (1 + z/2)), R fitted, relative error below 2e-7: no cancellation in the lower tail. */
+INLINE vf vnormal_cdf(vf x, vf *gauss)
+{
+    const vf z = vabs(x) * 0.70710678f;
+    const vf g = vexp(-0.5f * x * x), t = 1.0f / (1.0f + 0.5f * z);
+    vf p = vset(-0.0550517502f);
+    p = p * t + 0.263905425f;
+    p = p * t + -0.441482756f;
+    p = p * t + 0.221197255f;
+    p = p * t + 0.0170729066f;
+    p = p * t + 0.181252175f;
+    p = p * t + 0.2497928f;
+    p = p * t + 0.281098561f;
+    p = p * t + 0.282221363f;
+    p = p * t + -6.01072163e-06f;
+    const vf lower = 0.5f * g * p;
+    *gauss = g;
+    return vselect(x < 0.0f, lower, 1.0f - lower);
+}

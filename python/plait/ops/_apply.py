@@ -1,0 +1,140 @@
+"""How an operator of the C core meets the tape: the one way in for every wrapper in this folder."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+
+from plait import _core, reference
+from plait.tensor import Node, Tensor, _mode
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+class _Generator:
+    """Random bits are named, not drawn: a key for the process, a counter for each call."""
+
+    def __init__(self):
+        self.seed(0)
+
+    def seed(self, n):
+        self.key = n
+        self.counter = itertools.count()
+
+
+generator = _Generator()
+
+
+def seed(n: int) -> None:
+    """Seeds everything random in plait: dropout, and models made without a seed of their own.
+
+    Parameters
+    ----------
+    n : int
+        At least 0 and below 2**64.
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.seed(0)
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"seed: n is {n!r}, expected a whole number")
+    if not 0 <= n < 2**64:
+        raise ValueError(f"seed: n is {n}, expected 0 to 2**64 - 1")
+    generator.seed(int(n))
+
+
+def wrap(outputs, node):
+    """Tensors over the outputs of a call; one tensor when there is one."""
+    tensors = []
+    for i, array in enumerate(outputs):
+        t = Tensor.__new__(Tensor)
+        t._data = array
+        t._grad = None
+        t._node = node
+        t._index = i
+        t.requires_grad = node is not None
+        tensors.append(t)
+    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+
+def apply(op, inputs, attrs=None, key=0, counter=0):
+    """Calls an operator of the core on tensors and arrays, and records it when an input needs a gradient.
+
+    Parameters
+    ----------
+    op : plait._core.Operator
+    inputs : tuple
+        One entry an input of the operator: Tensor, array or None.
+    attrs : dict
+        Every attribute of the operator, by name.
+    key, counter : int
+        Names of the random bits.
+    """
+    arrays, leaves, packs, want, bit = [], [], None, 0, 1
+    recording = _mode.enabled
+    double = single = False
+    for t in inputs:
+        if isinstance(t, Tensor):
+            a = t._data
+            if recording and t.requires_grad:
+                want |= bit
+                leaves.append(t)
+            else:
+                leaves.append(None)
+            if t.pack is not None:
+                packs = packs or [None] * len(inputs)
+                packs[len(arrays)] = t.pack
+        else:
+            a = t
+            leaves.append(None)
+        if isinstance(a, np.ndarray):
+            if a.dtype is _FLOAT64:
+                double = True
+            elif a.dtype.kind == "f":
+                single = True
+        arrays.append(a)
+        bit <<= 1
+    if double and not single:
+        return _twin(op, arrays, leaves, want, attrs, key, counter)
+    outputs, record = op(tuple(arrays), want, attrs, key, counter, None if packs is None else tuple(packs))
+    if record is None:
+        return wrap(outputs, None)
+    return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True))
+
+
+# ---------------------------------------------------------------- float64: the twin
+
+_said = False
+
+
+def _twin(op, arrays, leaves, want, attrs, key, counter):
+    global _said
+    if not _said:
+        _said = True
+        warnings.warn("float64 input runs the NumPy twin, which is slow; pass float32 for speed", stacklevel=4)
+    ports = op.ports
+    names = [name for name, _ in ports]
+    if len(arrays) == len(ports):
+        arguments = dict(zip(names, arrays, strict=True))
+    else:  # repeated ports: lists
+        arguments = {name: arrays[i :: len(ports)] for i, name in enumerate(names)}
+    arguments.update(attrs or {})
+    if op.random:
+        arguments.update(key=key, counter=counter)
+    forward = getattr(reference, op.name)
+    backward = getattr(reference, op.name + "_backward")
+    outputs = forward(**arguments)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def run(douts, dins, wanted, accumulate):
+        douts = tuple(np.zeros_like(o) if d is None else d for o, d in zip(outputs, douts, strict=True))
+        return backward(douts[0] if len(douts) == 1 else douts, **arguments)
+
+    return wrap(outputs, Node(op.name, leaves, run, len(outputs), False) if want else None)
+
+
+operators = _core.operators

@@ -1,0 +1,16 @@
+"""The mathematics in float64 NumPy: one readable function an operator, under the operator's name, and its gradient
+under that name with ``_backward``.
+
+Inputs are named as in ``plait.ops``. A ``_backward`` takes the gradient of the output first (a tuple when there are
+several outputs) and returns a tuple with one gradient for each array input, in the order of the C operator's inputs
+(None for what has no gradient: offsets, indices, absent inputs).
+"""
+
+from .linear import activation, activation_backward, linear, linear_backward
+
+__all__ = [
+    "activation",
+    "activation_backward",
+    "linear",
+    "linear_backward",
+]
