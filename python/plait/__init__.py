@@ -1,7 +1,10 @@
 """plait: multimodal deep learning for NumPy, in C, on oneDNN."""
 
-from plait import _load  # noqa: F401  (first: it decides which oneDNN serves the core)
-from plait import ops, reference
+from plait import (
+    _load,  # noqa: F401  (first: it decides which oneDNN serves the core)
+    ops,
+    reference,
+)
 from plait._core import get_num_threads, set_num_threads
 from plait._version import __version__
 from plait.ops._apply import seed

@@ -1,0 +1,174 @@
+"""Transformer blocks: self-attention encoders, and the block in which two streams attend to each other."""
+
+from __future__ import annotations
+
+from plait import ops
+from plait.nn.attention import CrossAttention, SelfAttention
+from plait.nn.layers import MLP, Dropout, LayerNorm, RMSNorm
+from plait.nn.module import Module
+from plait.stream import as_stream
+
+__all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
+
+
+def add_streams(x, y):
+    """Residual sum: the segments of x."""
+    return x.with_rows(ops.add(x.rows, y.rows))
+
+
+class EncoderBlock(Module):
+    """Self-attention and MLP, each with a norm and a residual (Vaswani et al., arXiv 1706.03762).
+
+    Parameters
+    ----------
+    width, heads : int
+    hidden : int, optional
+        Of the MLP; default 4 * width.
+    activation : str
+    pre_norm : bool
+        Norm before the sublayer (Xiong et al., arXiv 2002.04745), else after the residual.
+    dropout : float
+        After each sublayer.
+    attention_dropout : float
+    causal, kv_heads, rope
+        As in ``SelfAttention``.
+    norm : type
+        ``LayerNorm`` or ``RMSNorm``.
+    eps : float
+        Of the norms.
+    """
+
+    def __init__(
+        self,
+        width,
+        heads,
+        hidden=None,
+        activation="gelu",
+        pre_norm=True,
+        dropout=0.0,
+        attention_dropout=0.0,
+        causal=False,
+        kv_heads=None,
+        rope=None,
+        norm=LayerNorm,
+        eps=1e-5,
+    ):
+        super().__init__()
+        if norm not in (LayerNorm, RMSNorm):
+            raise TypeError(f"EncoderBlock: norm is {norm!r}, expected LayerNorm or RMSNorm")
+        self.norm1 = norm(width, eps)
+        self.attention = SelfAttention(
+            width, heads, kv_heads=kv_heads, causal=causal, dropout=attention_dropout, rope=rope
+        )
+        self.norm2 = norm(width, eps)
+        self.mlp = MLP(width, hidden, activation)
+        self.dropout = Dropout(dropout)
+        self.pre_norm = bool(pre_norm)
+
+    def forward(self, x, cache=None, bias=None):
+        x = as_stream(x)
+        if self.pre_norm:
+            x = add_streams(x, self.dropout(self.attention(self.norm1(x), cache=cache, bias=bias)))
+            return add_streams(x, self.dropout(self.mlp(self.norm2(x))))
+        x = self.norm1(add_streams(x, self.dropout(self.attention(x, cache=cache, bias=bias))))
+        return self.norm2(add_streams(x, self.dropout(self.mlp(x))))
+
+
+class Encoder(Module):
+    """Blocks one after the other, with a last norm when they are pre-norm.
+
+    Parameters
+    ----------
+    depth : int
+    width, heads : int
+    **options
+        Of ``EncoderBlock``.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> encoder = plait.nn.Encoder(depth=2, width=16, heads=4)
+    >>> s = plait.Stream(np.zeros((5, 16), np.float32), [0, 2, 5])
+    >>> encoder(s).rows.shape
+    (5, 16)
+    """
+
+    def __init__(self, depth, width, heads, **options):
+        super().__init__()
+        self.blocks = [EncoderBlock(width, heads, **options) for _ in range(depth)]
+        norm, eps = options.get("norm", LayerNorm), options.get("eps", 1e-5)
+        self.norm = norm(width, eps) if options.get("pre_norm", True) else None
+
+    def forward(self, x, caches=None, bias=None):
+        if caches is not None and len(caches) != len(self.blocks):
+            raise ValueError(f"Encoder: got {len(caches)} caches, expected {len(self.blocks)}, one a block")
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=None if caches is None else caches[i], bias=bias)
+        return x if self.norm is None else self.norm(x)
+
+
+class CrossModalBlock(Module):
+    """Each of two streams attends to the other, then to itself, then passes an MLP (Tan & Bansal, arXiv 1908.07490).
+
+    Both directions read the streams as they came in, so the block is symmetric. A sample that lacks one modality
+    passes the other one through its own self-attention and MLP only.
+
+    Parameters
+    ----------
+    width : int or (int, int)
+        Of the two streams.
+    heads : int
+    hidden : int, optional
+        Of the MLPs; default 4 * width.
+    activation : str
+    dropout, attention_dropout : float
+    self_attention : bool
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> block = plait.nn.CrossModalBlock((16, 8), heads=4)
+    >>> image = plait.Stream(np.zeros((5, 16), np.float32), [0, 2, 5])
+    >>> text = plait.Stream(np.zeros((3, 8), np.float32), [0, 3, 3])     # the second sample has no text
+    >>> a, b = block(image, text)
+    >>> a.rows.shape, b.rows.shape
+    ((5, 16), (3, 8))
+    """
+
+    def __init__(
+        self, width, heads, hidden=None, activation="gelu", dropout=0.0, attention_dropout=0.0, self_attention=True
+    ):
+        super().__init__()
+        a, b = (width, width) if isinstance(width, int) else width
+        self.norm_a, self.norm_b = LayerNorm(a), LayerNorm(b)
+        self.cross_a = CrossAttention(a, heads, context_width=b, dropout=attention_dropout)
+        self.cross_b = CrossAttention(b, heads, context_width=a, dropout=attention_dropout)
+        block = EncoderBlock if self_attention else _MLPBlock
+        options = {"activation": activation, "dropout": dropout, "hidden": hidden}
+        if self_attention:
+            options["attention_dropout"] = attention_dropout
+        self.block_a = block(a, heads, **options)
+        self.block_b = block(b, heads, **options)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, a, b):
+        a, b = as_stream(a), as_stream(b)
+        normed_a, normed_b = self.norm_a(a), self.norm_b(b)
+        a, b = (
+            add_streams(a, self.dropout(self.cross_a(normed_a, normed_b))),
+            add_streams(b, self.dropout(self.cross_b(normed_b, normed_a))),
+        )
+        return self.block_a(a), self.block_b(b)
+
+
+class _MLPBlock(Module):
+    """The MLP half of a block."""
+
+    def __init__(self, width, heads, hidden=None, activation="gelu", dropout=0.0):
+        super().__init__()
+        self.norm2 = LayerNorm(width)
+        self.mlp = MLP(width, hidden, activation)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x):
+        return add_streams(x, self.dropout(self.mlp(self.norm2(x))))

@@ -1,0 +1,260 @@
+"""Layers that work row by row, and pooling. Each takes a Stream (and returns one), a Tensor or an array."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plait import ops
+from plait.nn import init
+from plait.nn.module import Module
+from plait.nn.parameter import Parameter
+from plait.stream import Stream, as_stream
+
+__all__ = ["MLP", "Dropout", "Embedding", "LayerNorm", "Linear", "PatchEmbedding", "Pool", "RMSNorm", "Sequential"]
+
+
+def _rowwise(x, function):
+    """Applies a function of (N, D) rows to a stream, to rows, or to the last axis of anything."""
+    if isinstance(x, Stream):
+        return x.with_rows(function(x.rows))
+    if x.ndim == 2:
+        return function(x)
+    rows = function(ops.reshape(x, (-1, x.shape[-1])))
+    return ops.reshape(rows, (*x.shape[:-1], rows.shape[-1]))
+
+
+def _size(owner, name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{owner}: {name} is {value!r}, expected a whole number of at least 1")
+    return int(value)
+
+
+class Linear(Module):
+    """Linear layer with an optional activation, see :func:`plait.ops.linear`.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    activation : str, optional
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> plait.nn.Linear(3, 5)(np.zeros((2, 3), np.float32)).shape
+    (2, 5)
+    """
+
+    def __init__(self, in_features, out_features, bias=True, activation=None):
+        super().__init__()
+        shape = (_size("Linear", "out_features", out_features), _size("Linear", "in_features", in_features))
+        self.weight = Parameter(init.xavier_uniform(shape))
+        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
+        self.activation = activation
+
+    def forward(self, x):
+        return _rowwise(x, lambda rows: ops.linear(rows, self.weight, self.bias, self.activation))
+
+
+class LayerNorm(Module):
+    """Layer normalisation over the last axis, see :func:`plait.ops.layer_norm`.
+
+    Parameters
+    ----------
+    width : int
+    eps : float
+    """
+
+    def __init__(self, width, eps=1e-5):
+        super().__init__()
+        self.weight = Parameter(np.ones(_size("LayerNorm", "width", width), np.float32))
+        self.bias = Parameter(np.zeros(width, np.float32))
+        self.eps = float(eps)
+
+    def forward(self, x):
+        return _rowwise(x, lambda rows: ops.layer_norm(rows, self.weight, self.bias, self.eps))
+
+
+class RMSNorm(Module):
+    """Root-mean-square normalisation over the last axis, see :func:`plait.ops.rms_norm`.
+
+    Parameters
+    ----------
+    width : int
+    eps : float
+    """
+
+    def __init__(self, width, eps=1e-6):
+        super().__init__()
+        self.weight = Parameter(np.ones(_size("RMSNorm", "width", width), np.float32))
+        self.eps = float(eps)
+
+    def forward(self, x):
+        return _rowwise(x, lambda rows: ops.rms_norm(rows, self.weight, self.eps))
+
+
+class Dropout(Module):
+    """Dropout in training, identity in evaluation, see :func:`plait.ops.dropout`.
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping, at least 0 and below 1.
+    """
+
+    def __init__(self, p=0.5):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
+        self.p = float(p)
+
+    def forward(self, x):
+        if not self.training or not self.p:
+            return x
+        if isinstance(x, Stream):
+            return x.with_rows(ops.dropout(x.rows, self.p))
+        return ops.dropout(x, self.p)
+
+
+class Embedding(Module):
+    """Rows of a table by index, see :func:`plait.ops.embedding`.
+
+    Parameters
+    ----------
+    num : int
+        Rows of the table.
+    width : int
+    std : float
+        Standard deviation of the initial values.
+
+    Examples
+    --------
+    >>> import plait
+    >>> s = plait.nn.Embedding(10, 4)([[1, 2, 3], [4]])     # a list of sequences gives a Stream
+    >>> s.rows.shape, s.lengths.tolist()
+    ((4, 4), [3, 1])
+    """
+
+    def __init__(self, num, width, std=0.02):
+        super().__init__()
+        shape = (_size("Embedding", "num", num), _size("Embedding", "width", width))
+        self.weight = Parameter(init.normal(shape, std))
+
+    def forward(self, ids):
+        if isinstance(ids, (list, tuple)) and ids and all(np.ndim(i) == 1 for i in ids):
+            lengths = [len(i) for i in ids]
+            flat = np.concatenate([np.asarray(i) for i in ids])
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            return Stream(ops.embedding(flat.astype(np.int64) if not flat.size else flat, self.weight), offsets)
+        return ops.embedding(ids, self.weight)
+
+
+class MLP(Module):
+    """Two linear layers with an activation between.
+
+    Parameters
+    ----------
+    width : int
+    hidden : int, optional
+        Default 4 * width.
+    activation : str
+    dropout : float
+        After each layer.
+    out_features : int, optional
+        Default width.
+    """
+
+    def __init__(self, width, hidden=None, activation="gelu", dropout=0.0, out_features=None):
+        super().__init__()
+        hidden = 4 * width if hidden is None else hidden
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width if out_features is None else out_features)
+        self.activation = activation
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x):
+        if self.dropout.p and self.training:
+            h = _rowwise(x, lambda r: ops.linear(r, self.fc1.weight, self.fc1.bias, self.activation))
+            return self.dropout(self.fc2(self.dropout(h)))
+        a, b = self.fc1, self.fc2
+        return _rowwise(x, lambda r: ops.mlp(r, a.weight, a.bias, b.weight, b.bias, self.activation))
+
+
+class PatchEmbedding(Module):
+    """Pictures to rows of patches, see :func:`plait.ops.patch_embed`.
+
+    Parameters
+    ----------
+    channels, width : int
+    patch : int or (int, int)
+    bias : bool
+    """
+
+    def __init__(self, channels, width, patch, bias=True):
+        super().__init__()
+        ph, pw = (patch, patch) if isinstance(patch, (int, np.integer)) else patch
+        shape = (width, channels, ph, pw)
+        for name, n in zip(("width", "channels", "patch", "patch"), shape, strict=True):
+            _size("PatchEmbedding", name, n)
+        self.weight = Parameter(init.xavier_uniform(shape))
+        self.bias = Parameter(np.zeros(width, np.float32)) if bias else None
+
+    def forward(self, images):
+        return ops.patch_embed(images, self.weight, self.bias)
+
+
+class Pool(Module):
+    """One row a sample, see :func:`plait.ops.pool`.
+
+    Parameters
+    ----------
+    mode : {"mean", "max", "first", "last", "attention"}
+    width : int, optional
+        Needed by "attention", which learns a score a row (and head).
+    heads : int
+        Heads of "attention".
+    """
+
+    def __init__(self, mode="mean", width=None, heads=1):
+        super().__init__()
+        if mode not in ("mean", "max", "first", "last", "attention"):
+            raise ValueError(f"Pool: mode is {mode!r}, expected mean, max, first, last or attention")
+        self.mode = mode
+        self.score = Linear(_size("Pool", "width", width), heads) if mode == "attention" else None
+
+    def forward(self, x):
+        x = as_stream(x)
+        if self.mode == "attention":
+            return ops.attention_pool(x.rows, x.offsets, self.score(x.rows))
+        return ops.pool(x.rows, x.offsets, self.mode)
+
+
+class Sequential(Module):
+    """Modules one after the other.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> net = plait.nn.Sequential(plait.nn.Linear(4, 8, activation="relu"), plait.nn.Linear(8, 2))
+    >>> net(np.zeros((3, 4), np.float32)).shape
+    (3, 2)
+    """
+
+    def __init__(self, *modules):
+        super().__init__()
+        for i, m in enumerate(modules):
+            if not isinstance(m, Module):
+                raise TypeError(f"Sequential: argument {i} is {type(m).__name__}, expected Module")
+            setattr(self, str(i), m)
+        self._count = len(modules)
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, i):
+        return getattr(self, str(range(self._count)[i]))
+
+    def forward(self, x):
+        for i in range(self._count):
+            x = self[i](x)
+        return x

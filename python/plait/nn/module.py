@@ -1,0 +1,221 @@
+"""Module: parameters, buffers and other modules, found by attribute name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from plait.nn.parameter import Parameter
+
+__all__ = ["Buffer", "LoadResult", "Module"]
+
+
+class Buffer:
+    """State that is saved with a model but not trained.
+
+    Parameters
+    ----------
+    data : array_like
+        Copied, in its own dtype.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data):
+        self.data = np.array(data)
+
+    @property
+    def shape(self):
+        return self.data.shape
+
+    def assign(self, value):
+        value = np.asarray(value)
+        if value.shape != self.data.shape:
+            raise ValueError(f"assign: value has shape {value.shape}, expected {self.data.shape}")
+        self.data = np.array(value, dtype=self.data.dtype)
+
+
+class LoadResult(NamedTuple):
+    """Names that ``load_state_dict(strict=False)`` did not find, and names that it did not use."""
+
+    missing: list
+    unexpected: list
+
+
+class Module:
+    """Base class of everything with parameters.
+
+    A subclass sets parameters, buffers and modules (also in lists and dicts) as attributes and defines ``forward``.
+    Names follow the attributes: ``blocks.0.mlp.fc1.weight``.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> class Head(plait.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.fc = plait.nn.Linear(8, 2)
+    ...     def forward(self, x):
+    ...         return self.fc(x)
+    >>> head = Head()
+    >>> sorted(head.state_dict())
+    ['fc.bias', 'fc.weight']
+    >>> head(np.zeros((3, 8), np.float32)).shape
+    (3, 2)
+    """
+
+    def __init__(self):
+        self.training = True
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    # ---- walking
+
+    def _members(self):
+        for name, value in self.__dict__.items():
+            yield from _flatten(name, value)
+
+    def named_modules(self, prefix: str = ""):
+        """(name, module) of this module and all below it."""
+        yield prefix.rstrip("."), self
+        for name, value in self._members():
+            if isinstance(value, Module):
+                yield from value.named_modules(f"{prefix}{name}.")
+
+    def _named(self, kind, prefix=""):
+        for name, value in self._members():
+            if isinstance(value, kind):
+                yield prefix + name, value
+            elif isinstance(value, Module):
+                yield from value._named(kind, f"{prefix}{name}.")
+
+    def named_parameters(self):
+        """(name, parameter), tied ones under each of their names."""
+        return self._named(Parameter)
+
+    def parameters(self) -> list:
+        """All parameters, tied ones once."""
+        return list({id(p): p for _, p in self._named(Parameter)}.values())
+
+    def named_buffers(self):
+        """(name, buffer)."""
+        return self._named(Buffer)
+
+    def buffers(self) -> list:
+        """All buffers."""
+        return [b for _, b in self._named(Buffer)]
+
+    def count_parameters(self, trainable_only: bool = False) -> int:
+        """Number of scalars, tied ones counted once."""
+        return sum(p.size for p in self.parameters() if p.requires_grad or not trainable_only)
+
+    # ---- state
+
+    def state_dict(self) -> dict:
+        """Read-only views of all parameters and buffers by name."""
+        state = {name: p.data for name, p in self.named_parameters()}
+        for name, buffer in self.named_buffers():
+            view = buffer.data.view()
+            view.flags.writeable = False
+            state[name] = view
+        return state
+
+    def load_state_dict(self, state, strict: bool = True) -> LoadResult:
+        """Copies arrays into parameters and buffers; nothing is changed when anything does not fit.
+
+        Parameters
+        ----------
+        state : dict of str to array_like
+        strict : bool
+            Whether missing and unexpected names are an error.
+
+        Raises
+        ------
+        KeyError
+            Names are missing or unexpected (``strict``).
+        ValueError
+            A shape differs; the message names the tensor.
+        """
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        if strict and (missing or unexpected):
+            raise KeyError(f"load_state_dict: missing {_some(missing)}, unexpected {_some(unexpected)}")
+        arrays = {}
+        for name in own:
+            if name not in state:
+                continue
+            array = np.asarray(
+                getattr(state[name], "data", state[name]) if not isinstance(state[name], np.ndarray) else state[name]
+            )
+            if array.shape != own[name].shape:
+                raise ValueError(f"load_state_dict: {name} has shape {array.shape}, expected {own[name].shape}")
+            arrays[name] = array
+        for name, array in arrays.items():
+            own[name].assign(array)
+        return LoadResult(missing, unexpected)
+
+    # ---- modes
+
+    def train(self, mode: bool = True):
+        """Switches dropout and batch statistics on; returns the module."""
+        for _, module in self.named_modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self):
+        """Switches dropout and batch statistics off; returns the module."""
+        return self.train(False)
+
+    def freeze(self, frozen: bool = True):
+        """Takes all parameters out of training (or back in); make the optimiser afterwards."""
+        for p in self.parameters():
+            p.requires_grad = not frozen
+        return self
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for p in self.parameters():
+            p.zero_grad()
+
+    def to(self, precision: str):
+        """The model in another precision; only ``"f32"`` exists so far."""
+        if precision in ("f32", "float32"):
+            return self
+        raise NotImplementedError(f"to: precision is {precision!r}, expected 'f32'")
+
+    def save(self, folder) -> None:
+        """Writes ``config.json`` and ``model.safetensors`` to a folder, whole or not at all.
+
+        Raises
+        ------
+        TypeError
+            The model has no config: only models of ``plait.create_model`` have one. Their weights can be written with
+            ``plait.io.save_tensors``.
+        """
+        from plait import io
+
+        io.save_model(self, folder)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.count_parameters():,} parameters)"
+
+
+def _flatten(name, value):
+    if isinstance(value, (Parameter, Buffer, Module)):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _flatten(f"{name}.{i}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(f"{name}.{key}", item)
+
+
+def _some(names):
+    return f"{names[:5]}{' and more' if len(names) > 5 else ''}" if names else "nothing"

@@ -1,0 +1,135 @@
+"""A parameter: a leaf of the tape that owns its array, counts its writes and carries its packed forms."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from plait import _core
+from plait.tensor import Tensor
+
+__all__ = ["Parameter"]
+
+
+class Parameter(Tensor):
+    """A trainable array of a module.
+
+    It owns its memory until an optimiser gathers the trainable parameters into one arena. Reading goes through
+    ``data`` (a read-only view); every write goes through ``assign``, ``edit``, ``load_state_dict`` or an optimiser
+    and raises ``version``, which makes packed forms stale.
+
+    Parameters
+    ----------
+    data : array_like
+        Copied; float32.
+    requires_grad : bool
+        False freezes it: it costs nothing in training then.
+
+    Examples
+    --------
+    >>> import plait
+    >>> p = plait.nn.Parameter([1.0, 2.0])
+    >>> p.assign([3.0, 4.0])
+    >>> with p.edit() as a:
+    ...     a *= 2
+    >>> p.data, p.version
+    (array([6., 8.], dtype=float32), 2)
+    """
+
+    __slots__ = ("_buffer", "_master", "_valid", "pack", "version")
+
+    def __init__(self, data, requires_grad: bool = True):
+        master = np.array(data, dtype=np.float32, order="C")
+        super().__init__(master, requires_grad)
+        self.version = 0
+        self.pack = _core.Pack() if master.ndim >= 2 else None
+        self._buffer = None  # gradient memory; its content counts when _valid
+        self._valid = False
+        self._house(master)
+
+    def _house(self, master):
+        """The array that holds the value from now on; its content is the value already."""
+        self._master = master
+        self._data = master.view()
+        self._data.flags.writeable = False
+
+    def _house_in(self, master, gradient):
+        """Moves value and gradient into views of an arena."""
+        master[...] = self._master
+        if self._valid:
+            gradient[...] = self._buffer
+        self._buffer = gradient
+        self._house(master)
+
+    # ---- writing
+
+    def touch(self) -> None:
+        """Notes a write: packed forms are stale, and a backward that recorded the old value will refuse."""
+        self.version += 1
+        if self.pack is not None:
+            self.pack.renew(self.version)
+
+    @contextlib.contextmanager
+    def edit(self):
+        """The writable array, inside a ``with`` block."""
+        try:
+            yield self._master
+        finally:
+            self.touch()
+
+    def assign(self, value) -> None:
+        """Replaces the value.
+
+        Raises
+        ------
+        ValueError
+            The shape differs.
+        TypeError
+            The value is not floating.
+        """
+        value = np.asarray(value.data if isinstance(value, Tensor) else value)
+        if value.shape != self.shape:
+            raise ValueError(f"assign: value has shape {value.shape}, expected {self.shape}")
+        if value.dtype.kind not in "fiuV":
+            raise TypeError(f"assign: value has dtype {value.dtype}, expected a floating dtype")
+        self._master[...] = value
+        self.touch()
+
+    # ---- gradient
+
+    @property
+    def grad(self):
+        return self._buffer if self._valid else None
+
+    @grad.setter
+    def grad(self, value):
+        if value is None:
+            self._valid = False
+            return
+        value = np.asarray(value)
+        if value.shape != self.shape:
+            raise ValueError(f"grad: got shape {value.shape}, expected {self.shape}")
+        if self._buffer is None:
+            self._buffer = np.empty(self.shape, np.float32)
+        self._buffer[...] = value
+        self._valid = True
+
+    def zero_grad(self) -> None:
+        """Forgets the gradient; its memory stays and the next backward overwrites it."""
+        self._valid = False
+
+    def _place(self):
+        return self._buffer, self._valid
+
+    def _written(self):
+        self._valid = True
+
+    def _collect(self, grad, fresh):
+        if self._buffer is None:
+            self._buffer = grad if fresh and grad.flags.c_contiguous else np.array(grad, np.float32, order="C")
+        elif self._valid:
+            np.add(self._buffer, grad, out=self._buffer)
+        else:
+            self._buffer[...] = grad
+        self._valid = True

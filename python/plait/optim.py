@@ -1,0 +1,324 @@
+"""Optimisers over one flat arena.
+
+An optimiser gathers the trainable parameters (tied ones once) into one array of values and one of gradients, each
+parameter a 64-byte aligned segment. A step is one pass over them in the C core. Frozen parameters stay where they are
+and cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from plait import _core
+from plait.nn.module import Module
+from plait.nn.parameter import Parameter
+
+__all__ = ["SGD", "AdamW", "Schedule", "decay_groups", "warmup_cosine", "warmup_linear"]
+
+_ALIGN = 16  # floats
+
+
+def _positive(name, value, zero=False):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} is {value}, expected a finite number {'of at least' if zero else 'above'} 0")
+    return float(value)
+
+
+def decay_groups(model: Module, weight_decay: float = 0.01) -> list:
+    """Two groups: matrices with weight decay; vectors and scalars (biases, norms, temperatures) without.
+
+    Examples
+    --------
+    >>> import plait
+    >>> groups = plait.optim.decay_groups(plait.nn.Linear(4, 2), 0.1)
+    >>> [(len(g["params"]), g["weight_decay"]) for g in groups]
+    [(1, 0.1), (1, 0.0)]
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+class Optimizer:
+    """What AdamW and SGD share: groups, the arena, clipping, state."""
+
+    moments = ()  # names of per-value state arrays
+    group_options = ("lr", "weight_decay")
+
+    def __init__(self, target, lr, weight_decay, max_grad_norm):
+        self.max_grad_norm = None if max_grad_norm is None else _positive("max_grad_norm", max_grad_norm)
+        self.grad_norm = None
+        defaults = {"lr": _positive("lr", lr, zero=True), "weight_decay": _positive("weight_decay", weight_decay, True)}
+        self.groups = self._make_groups(target, defaults)
+        self._gather()
+
+    def _make_groups(self, target, defaults):
+        if isinstance(target, Module):
+            target = target.parameters()
+        target = list(target)
+        if not target:
+            raise ValueError(f"{type(self).__name__}: no parameters were given")
+        if not isinstance(target[0], dict):
+            target = [{"params": target}]
+        groups, seen = [], set()
+        for g in target:
+            unknown = set(g) - {"params", *self.group_options}
+            if "params" not in g or unknown:
+                raise ValueError(
+                    f"{type(self).__name__}: a group has keys {sorted(g)}, expected params and any of "
+                    f"{', '.join(self.group_options)}"
+                )
+            params = []
+            for p in g["params"].parameters() if isinstance(g["params"], Module) else g["params"]:
+                if not isinstance(p, Parameter):
+                    raise TypeError(f"{type(self).__name__}: a group holds {type(p).__name__}, expected Parameter")
+                if p.requires_grad and id(p) not in seen:
+                    seen.add(id(p))
+                    params.append(p)
+            options = {k: _positive(k, g[k], zero=True) if k in g else defaults[k] for k in self.group_options}
+            groups.append({"params": params, **options})
+        if not seen:
+            raise ValueError(f"{type(self).__name__}: every parameter is frozen")
+        return groups
+
+    def _gather(self):
+        self._params, self._spans, size = [], [], 0
+        for index, group in enumerate(self.groups):
+            for p in group["params"]:
+                self._params.append((p, index))
+                self._spans.append((size, size + p.size))
+                size += -(-p.size // _ALIGN) * _ALIGN
+        self.values = _zeros(size)
+        self.gradients = _zeros(size)
+        for name in self.moments:
+            setattr(self, name, _zeros(size))
+        for (p, _), (a, b) in zip(self._params, self._spans, strict=True):
+            p._house_in(self.values[a:b].reshape(p.shape), self.gradients[a:b].reshape(p.shape))
+        self._steps = [0] * len(self._params)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first group; setting it sets all groups."""
+        return self.groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value):
+        value = _positive("lr", value, zero=True)
+        for group in self.groups:
+            group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for p, _ in self._params:
+            p._valid = False
+
+    def step(self) -> None:
+        """Updates every parameter that has a gradient; parameters without one stay as they are.
+
+        With ``max_grad_norm`` gradients are scaled down so that their global norm does not exceed it;
+        ``grad_norm`` then holds the norm before scaling.
+
+        Raises
+        ------
+        FloatingPointError
+            With ``max_grad_norm``: the gradient norm is not finite. Nothing was updated.
+        """
+        segments = {}  # step number -> merged segments
+        for i, ((p, g), (a, b)) in enumerate(zip(self._params, self._spans, strict=True)):
+            if not p._valid:
+                continue
+            self._steps[i] += 1
+            group = self.groups[g]
+            row = segments.setdefault(self._steps[i], [])
+            # the gap behind a segment is zero and stays zero, so neighbours may be merged over it
+            if row and row[-1][1] + _ALIGN > a and row[-1][2:] == (group["lr"], group["weight_decay"]):
+                row[-1] = (row[-1][0], b, *row[-1][2:])
+            else:
+                row.append((a, b, group["lr"], group["weight_decay"]))
+        if not segments:
+            raise RuntimeError("step: no parameter has a gradient; call backward first")
+        scale = 1.0
+        if self.max_grad_norm is not None:
+            spans = [(a, b) for rows in segments.values() for a, b, _, _ in rows]
+            self.grad_norm = math.sqrt(_core.sum_squares(self.gradients, spans))
+            if not math.isfinite(self.grad_norm):
+                for i, (p, _) in enumerate(self._params):
+                    self._steps[i] -= p._valid
+                raise FloatingPointError(f"step: the gradient norm is {self.grad_norm}; nothing was updated")
+            scale = min(1.0, self.max_grad_norm / max(self.grad_norm, 1e-12))
+        for number, rows in segments.items():
+            self._update(rows, number, scale)
+        for p, _ in self._params:
+            if p._valid:
+                p.touch()
+
+    def _update(self, segments, step, scale):
+        raise NotImplementedError
+
+    # ---- state
+
+    def state_dict(self) -> dict:
+        """Arrays by name: what ``load_state_dict`` needs to go on at the same bits."""
+        return {
+            **{name: getattr(self, name).copy() for name in self.moments},
+            "steps": np.array(self._steps, np.int64),
+            **{k: np.array([g[k] for g in self.groups], np.float64) for k in self.group_options},
+        }
+
+    def load_state_dict(self, state) -> None:
+        """Takes the arrays of ``state_dict`` of an optimiser over the same parameters."""
+        own = self.state_dict()
+        for name, array in own.items():
+            if name not in state:
+                raise KeyError(f"load_state_dict: {name} is missing")
+            if np.shape(state[name]) != array.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {np.shape(state[name])}, expected {array.shape}")
+        for name in self.moments:
+            getattr(self, name)[...] = state[name]
+        self._steps = [int(n) for n in state["steps"]]
+        for k in self.group_options:
+            for group, value in zip(self.groups, state[k], strict=True):
+                group[k] = float(value)
+
+
+def _zeros(size):
+    array = _core.empty((size,))
+    array[...] = 0
+    return array
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101).
+
+    Parameters
+    ----------
+    target : Module, iterable of Parameter, or list of groups
+        A group is a dict with ``params`` and any of ``lr``, ``weight_decay``. Frozen parameters are left out.
+    lr : float
+    betas : (float, float)
+    eps : float
+    weight_decay : float
+        Applied to every parameter, as in PyTorch; see ``decay_groups``.
+    max_grad_norm : float, optional
+        Clips the global norm of the gradients.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> layer = plait.nn.Linear(4, 1)
+    >>> optimizer = plait.optim.AdamW(layer, lr=1e-2)
+    >>> loss = layer(np.ones((8, 4), np.float32)).mean()
+    >>> loss.backward(); optimizer.step(); optimizer.zero_grad()
+    """
+
+    moments = ("m", "v")
+
+    def __init__(self, target, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, max_grad_norm=None):
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"AdamW: betas is {betas}, expected two numbers of at least 0 and below 1")
+        self.betas = (float(betas[0]), float(betas[1]))
+        self.eps = _positive("eps", eps)
+        super().__init__(target, lr, weight_decay, max_grad_norm)
+
+    def _update(self, segments, step, scale):
+        _core.adamw_step(
+            self.values, self.gradients, self.m, self.v, segments, self.betas[0], self.betas[1], self.eps, step, scale
+        )
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (as in PyTorch: v = momentum v + g, p -= lr v).
+
+    Parameters
+    ----------
+    target : Module, iterable of Parameter, or list of groups
+    lr : float
+    momentum : float
+    nesterov : bool
+    weight_decay : float
+        Added to the gradient (L2).
+    max_grad_norm : float, optional
+    """
+
+    moments = ("m",)
+
+    def __init__(self, target, lr=1e-2, momentum=0.0, nesterov=False, weight_decay=0.0, max_grad_norm=None):
+        self.momentum = _positive("momentum", momentum, zero=True)
+        if self.momentum >= 1:
+            raise ValueError(f"SGD: momentum is {momentum}, expected at least 0 and below 1")
+        if nesterov and not self.momentum:
+            raise ValueError("SGD: nesterov needs momentum")
+        self.nesterov = bool(nesterov)
+        super().__init__(target, lr, weight_decay, max_grad_norm)
+
+    def _update(self, segments, step, scale):
+        _core.sgd_step(self.values, self.gradients, self.m, segments, self.momentum, self.nesterov, scale)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+class Schedule:
+    """Sets the learning rates of an optimiser to their initial values times ``factor(step)``.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    factor : callable
+        step number, from 0 -> factor.
+    """
+
+    def __init__(self, optimizer, factor):
+        self.optimizer = optimizer
+        self.factor = factor
+        self.base = [g["lr"] for g in optimizer.groups]
+        self.number = -1
+        self.step()
+
+    def step(self) -> None:
+        """Goes on to the next step; call it after ``optimizer.step()``."""
+        self.set(self.number + 1)
+
+    def set(self, number: int) -> None:
+        """Goes to a step, for resuming."""
+        self.number = number
+        for group, base in zip(self.optimizer.groups, self.base, strict=True):
+            group["lr"] = base * self.factor(number)
+
+
+def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0):
+    """Factor that rises linearly over ``warmup`` steps and falls as a half cosine to ``final`` at ``total``.
+
+    Examples
+    --------
+    >>> import plait
+    >>> factor = plait.optim.warmup_cosine(total=10, warmup=2)
+    >>> [round(factor(i), 2) for i in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def factor(step):
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return factor
+
+
+def warmup_linear(total: int, warmup: int = 0, final: float = 0.0):
+    """Factor that rises linearly over ``warmup`` steps and falls linearly to ``final`` at ``total``."""
+
+    def factor(step):
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        return 1 + (final - 1) * done
+
+    return factor
