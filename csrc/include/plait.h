@@ -198,7 +198,8 @@ typedef struct pl_op {
  * saved tensors are given here; the formula is in the operator's file and in plait.reference.<name>. */
 
 #define PL_OP_LIST(X) \
-    X(linear)
+    X(linear)               \
+    X(mlp)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -208,6 +209,10 @@ typedef enum pl_activation {
 /* y = act(x w^T + b).  in: x (N, K), weight (D, K), bias (D) or absent.  out: y (N, D).
  * saved: the sum before the activation (N, D), if there is an activation. */
 typedef struct pl_attr_linear { int activation; } pl_attr_linear;
+
+/* y = act(x w1^T + b1) w2^T + b2.  in: x (N, K), weight1 (F, K), bias1 (F) or absent, weight2 (D, F), bias2 (D) or
+ * absent.  out: y (N, D).  saved: the sum before the activation (N, F). */
+typedef struct pl_attr_mlp { int activation; } pl_attr_mlp;
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

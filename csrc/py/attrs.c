@@ -18,6 +18,7 @@ static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "
 #define ROWS(op, ...) static const keyword op##_keywords[] = {__VA_ARGS__, {NULL, 0, 0, NULL}};
 
 ROWS(linear, ATTR_ENUM(linear, activation, activations))
+ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
 
 static const struct {
     const pl_op *op;
@@ -25,6 +26,7 @@ static const struct {
 } table[] = {
 #define BIND(name) {&pl_op_##name, name##_keywords},
     BIND(linear)
+    BIND(mlp)
 };
 
 static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)

@@ -1,5 +1,5 @@
 """Operators: each runs in the C core on float32, is differentiable, and has a twin in ``plait.reference``."""
 
-from .linear import linear
+from .linear import linear, mlp
 
-__all__ = ["linear"]
+__all__ = ["linear", "mlp"]

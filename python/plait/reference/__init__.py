@@ -6,11 +6,13 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 (None for what has no gradient: offsets, indices, absent inputs).
 """
 
-from .linear import activation, activation_backward, linear, linear_backward
+from .linear import activation, activation_backward, linear, linear_backward, mlp, mlp_backward
 
 __all__ = [
     "activation",
     "activation_backward",
     "linear",
     "linear_backward",
+    "mlp",
+    "mlp_backward",
 ]
