@@ -1,4 +1,5 @@
 /* table_avx2.c - the kernels for avx2. */
+#include <immintrin.h>
 #include <math.h>
 
 #include "simd.h"

@@ -1,4 +1,5 @@
 /* table_avx512.c - the kernels for avx512. */
+#include <immintrin.h>
 #include <math.h>
 
 #include "simd.h"

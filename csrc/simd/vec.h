@@ -15,21 +15,24 @@ INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void vstore(float *p, vf x) { *(vf_unaligned *)p = x; }
 INLINE vf vset(float x) { return x - (vf){0}; }
 
-INLINE vf vload_n(const float *p, int64_t n)
-{
-    vf x = {0};
-    for (int64_t i = 0; i < n; i++) x[i] = p[i];
-    return x;
-}
-
-INLINE void vstore_n(float *p, vf x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) p[i] = x[i];
-}
-
+/* The first n lanes, 0 <= n <= PL_VL, the others 0; memory behind them is not touched. */
+#if PL_VL == 16
+#define LANES_BELOW(n) ((__mmask16)((1u << (n)) - 1u))
+INLINE vf vload_n(const float *p, int64_t n) { return (vf)_mm512_maskz_loadu_ps(LANES_BELOW(n), p); }
+INLINE void vstore_n(float *p, vf x, int64_t n) { _mm512_mask_storeu_ps(p, LANES_BELOW(n), (__m512)x); }
+/* bits, not _mm512_mask_blend_ps: GCC keeps the comparison in a mask register this way */
 INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
-INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
-INLINE vf vmin(vf a, vf b) { return vselect(a < b, a, b); }
+/* a > b ? a : b, so that b stands where one of them is NaN */
+INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
+#define LANES_BELOW(n) ((__m256i)(((vi){0, 1, 2, 3, 4, 5, 6, 7}) < (int32_t)(n)))
+INLINE vf vload_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, LANES_BELOW(n)); }
+INLINE void vstore_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, LANES_BELOW(n), (__m256)x); }
+INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask); }
+INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#endif
 INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
 /* Always the same tree, so that a row's sum does not depend on where the row stands. */

@@ -7,12 +7,16 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 """
 
 from .linear import activation, activation_backward, linear, linear_backward, mlp, mlp_backward
+from .random import drop_below, philox, random_words
 
 __all__ = [
     "activation",
     "activation_backward",
+    "drop_below",
     "linear",
     "linear_backward",
     "mlp",
     "mlp_backward",
+    "philox",
+    "random_words",
 ]
