@@ -47,6 +47,20 @@ pl_status pl__check_shape(const pl_op *op, const pl_call *call, int input, int r
                     pl__port_name(op, input, name, sizeof name), got, due, why ? ", " : "", why ? why : "");
 }
 
+pl_status pl__check_rows(const pl_op *op, const pl_call *call, int input, int64_t *rows, int64_t *width)
+{
+    const pl_tensor *t = &call->in[input];
+    char name[64];
+    if (t->ndim < 1)
+        return pl__fail(PL_STATUS_VALUE, "%s: %s has 0 dimensions, expected at least 1", op->name,
+                        pl__port_name(op, input, name, sizeof name));
+    *rows = pl__rows(t);
+    *width = pl__width(t);
+    if (*width > 0) return PL_STATUS_OK;
+    return pl__fail(PL_STATUS_VALUE, "%s: %s has width 0, expected at least 1", op->name,
+                    pl__port_name(op, input, name, sizeof name));
+}
+
 pl_status pl__check_offsets(const pl_op *op, const pl_call *call, int input, int64_t rows, const char *rows_name)
 {
     PL__CHECK(pl__check_rank(op, call, input, 1));

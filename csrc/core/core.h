@@ -38,7 +38,17 @@ static inline bool pl__present(const pl_tensor *t) { return t->data != NULL; }
 /* Output or saved tensor number `t` of a call gets a shape. Fails on overflow. */
 pl_status pl__shape1(pl_tensor *t, pl_dtype dtype, int64_t a);
 pl_status pl__shape2(pl_tensor *t, pl_dtype dtype, int64_t a, int64_t b);
+pl_status pl__shape_like(pl_tensor *t, const pl_tensor *other); /* dtype float32 */
 void pl__no_tensor(pl_tensor *t);
+
+/* A tensor of any rank >= 1 as rows of its last dimension. */
+static inline int64_t pl__width(const pl_tensor *t) { return t->shape[t->ndim - 1]; }
+static inline int64_t pl__rows(const pl_tensor *t)
+{
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < t->ndim; i++) rows *= t->shape[i];
+    return rows;
+}
 
 /* ---- check.c: checks of inputs. Messages read "layer_norm: weight has shape (512,), expected (768,), <why>". */
 const char *pl__port_name(const pl_op *op, int input, char *buffer, size_t size);
@@ -46,6 +56,8 @@ pl_status pl__check_rank(const pl_op *op, const pl_call *call, int input, int ra
 /* -1 in `expected` accepts any size; absent optional inputs pass. `why` says where the expectation is from. */
 pl_status pl__check_shape(const pl_op *op, const pl_call *call, int input, int rank, const int64_t *expected,
                           const char *why);
+/* At least one dimension, the last not empty. Fills in the number of rows and their width. */
+pl_status pl__check_rows(const pl_op *op, const pl_call *call, int input, int64_t *rows, int64_t *width);
 /* Offsets: int64, at least one, first 0, ascending, last equal to `rows`. */
 pl_status pl__check_offsets(const pl_op *op, const pl_call *call, int input, int64_t rows, const char *rows_name);
 /* Indices: int64 in [0, limit), any shape. */

@@ -52,6 +52,11 @@ pl_status pl__shape2(pl_tensor *t, pl_dtype dtype, int64_t a, int64_t b)
     return pl_tensor_init(t, NULL, dtype, 2, shape);
 }
 
+pl_status pl__shape_like(pl_tensor *t, const pl_tensor *other)
+{
+    return pl_tensor_init(t, NULL, PL_DTYPE_F32, other->ndim, other->shape);
+}
+
 void pl__no_tensor(pl_tensor *t)
 {
     memset(t, 0, sizeof *t);

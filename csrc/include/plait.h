@@ -198,8 +198,11 @@ typedef struct pl_op {
  * saved tensors are given here; the formula is in the operator's file and in plait.reference.<name>. */
 
 #define PL_OP_LIST(X) \
-    X(linear)               \
-    X(mlp)
+    X(linear)         \
+    X(mlp)            \
+    X(activation)     \
+    X(layer_norm)     \
+    X(rms_norm)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -213,6 +216,17 @@ typedef struct pl_attr_linear { int activation; } pl_attr_linear;
 /* y = act(x w1^T + b1) w2^T + b2.  in: x (N, K), weight1 (F, K), bias1 (F) or absent, weight2 (D, F), bias2 (D) or
  * absent.  out: y (N, D).  saved: the sum before the activation (N, F). */
 typedef struct pl_attr_mlp { int activation; } pl_attr_mlp;
+
+/* y = f(x) by element.  in: x of any shape.  out: y. */
+typedef struct pl_attr_activation { int kind; /* pl_activation */ } pl_attr_activation;
+
+/* y = (x - mean) / sqrt(variance + eps) weight + bias over the last dimension.
+ * in: x (..., D), weight (D) or absent, bias (D) or absent.  out: y (..., D).  saved: mean, 1 / sqrt(variance + eps). */
+typedef struct pl_attr_layer_norm { double eps; } pl_attr_layer_norm;
+
+/* y = x / sqrt(mean(x^2) + eps) weight over the last dimension.
+ * in: x (..., D), weight (D) or absent.  out: y (..., D).  saved: 1 / sqrt(mean(x^2) + eps). */
+typedef struct pl_attr_rms_norm { double eps; } pl_attr_rms_norm;
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

@@ -20,8 +20,32 @@ void pl__activation_run(const pl_context *ctx, int activation, const float *x, f
 void pl__activation_back(const pl_context *ctx, int activation, const float *x, const float *dy, float *dx, float *y,
                          int64_t n);
 
+void pl__activation_back_add(const pl_context *ctx, int activation, const float *x, const float *dy, float *dx,
+                             int64_t n); /* dx += */
+
+/* norm.c: norms of rows. weight and bias may be NULL; mean and rstd (rows) are what backward needs, NULL when nothing
+ * is saved. `again` makes y anew from them. In backward dx = plus + gradient, where plus is NULL, dx itself
+ * (accumulate) or the gradient that a residual brings; dx == dy is allowed; any of dx, dweight, dbias may be NULL. */
+void pl__layer_norm_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
+                            const float *bias, double eps, float *y, float *mean, float *rstd);
+void pl__layer_norm_again(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
+                          const float *bias, const float *mean, const float *rstd, float *y);
+pl_status pl__layer_norm_backward(const pl_context *ctx, int64_t rows, int64_t width, const float *x,
+                                  const float *weight, const float *mean, const float *rstd, const float *dy,
+                                  const float *plus, float *dx, float *dweight, bool add_dw, float *dbias, bool add_db);
+void pl__rms_norm_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
+                          double eps, float *y, float *rstd);
+void pl__rms_norm_again(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
+                        const float *rstd, float *y);
+pl_status pl__rms_norm_backward(const pl_context *ctx, int64_t rows, int64_t width, const float *x,
+                                const float *weight, const float *rstd, const float *dy, const float *plus, float *dx,
+                                float *dweight, bool add_dw);
+
 /* out[j] (+)= sum over rows of x (rows, width). */
 void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate);
+/* The same where rows lie `row` apart. */
+void pl__strided_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t row, int64_t width, float *out,
+                      bool accumulate);
 
 /* The pack beside input i, or NULL. */
 static inline pl_pack *pl__pack(const pl_call *call, int i) { return call->pack ? call->pack[i] : NULL; }

@@ -52,6 +52,12 @@ static void activation_back_range(void *arg, int64_t begin, int64_t end)
                           end - begin);
 }
 
+static void activation_add_range(void *arg, int64_t begin, int64_t end)
+{
+    const elementwise *e = arg;
+    e->simd->act_backward_add(e->activation, e->x + begin, e->dy + begin, e->dx + begin, end - begin);
+}
+
 #define ELEMENT_NS 0.5 /* an activation costs about this an element */
 
 void pl__activation_run(const pl_context *ctx, int activation, const float *x, float *y, int64_t n)
@@ -67,10 +73,17 @@ void pl__activation_back(const pl_context *ctx, int activation, const float *x, 
     pl__parallel_ranges(ctx, n, (pl__grain(ELEMENT_NS) + 63) / 64 * 64, activation_back_range, &e);
 }
 
+void pl__activation_back_add(const pl_context *ctx, int activation, const float *x, const float *dy, float *dx,
+                             int64_t n)
+{
+    elementwise e = {.simd = ctx->simd, .activation = activation, .x = x, .dy = dy, .dx = dx};
+    pl__parallel_ranges(ctx, n, (pl__grain(ELEMENT_NS) + 63) / 64 * 64, activation_add_range, &e);
+}
+
 typedef struct sums {
     const pl_simd *simd;
     const float *x;
-    int64_t rows, width;
+    int64_t rows, row;
     float *out;
     bool accumulate;
 } sums;
@@ -78,13 +91,19 @@ typedef struct sums {
 static void sums_range(void *arg, int64_t begin, int64_t end)
 {
     const sums *s = arg;
-    s->simd->column_sums(s->x, s->rows, s->width, begin, end, s->out, s->accumulate);
+    s->simd->column_sums(s->x, s->rows, s->row, begin, end, s->out, s->accumulate);
 }
 
 /* Threads share the columns, not the rows, so the order of the sum does not depend on their number. */
-void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate)
+void pl__strided_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t row, int64_t width, float *out,
+                      bool accumulate)
 {
-    sums s = {.simd = ctx->simd, .x = x, .rows = rows, .width = width, .out = out, .accumulate = accumulate};
+    sums s = {.simd = ctx->simd, .x = x, .rows = rows, .row = row, .out = out, .accumulate = accumulate};
     const int64_t grain = pl__grain(0.1 * (double)rows);
     pl__parallel_ranges(ctx, width, (grain + 63) / 64 * 64, sums_range, &s);
+}
+
+void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate)
+{
+    pl__strided_sums(ctx, x, rows, width, width, out, accumulate);
 }

@@ -19,6 +19,9 @@ static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "
 
 ROWS(linear, ATTR_ENUM(linear, activation, activations))
 ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
+ROWS(activation, ATTR_ENUM(activation, kind, activations))
+ROWS(layer_norm, ATTR(layer_norm, eps, K_FLOAT))
+ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
 
 static const struct {
     const pl_op *op;
@@ -27,6 +30,9 @@ static const struct {
 #define BIND(name) {&pl_op_##name, name##_keywords},
     BIND(linear)
     BIND(mlp)
+    BIND(activation)
+    BIND(layer_norm)
+    BIND(rms_norm)
 };
 
 static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)

@@ -67,6 +67,15 @@ INLINE void act_backward_loop(int act, const float *x, const float *dy, float *d
     }
 }
 
+INLINE void act_backward_add_loop(int act, const float *x, const float *dy, float *dx, int64_t n)
+{
+    vf slope;
+    for (int64_t i = 0; i < n; i += PL_VL) {
+        act_apply(act, vload_upto(x + i, n - i), &slope);
+        vstore_upto(dx + i, vload_upto(dx + i, n - i) + vload_upto(dy + i, n - i) * slope, n - i);
+    }
+}
+
 #define FOR_EACH_ACT(CASE)                                                                                     \
     CASE(PL_ACT_NONE) CASE(PL_ACT_RELU) CASE(PL_ACT_GELU) CASE(PL_ACT_GELU_TANH) CASE(PL_ACT_QUICK_GELU)        \
     CASE(PL_ACT_SILU) CASE(PL_ACT_TANH) CASE(PL_ACT_SIGMOID)
@@ -84,6 +93,15 @@ static void act_backward(int act, const float *x, const float *dy, float *dx, fl
 {
     switch (act) {
 #define CASE(a) case a: act_backward_loop(a, x, dy, dx, y, n); break;
+        FOR_EACH_ACT(CASE)
+#undef CASE
+    }
+}
+
+static void act_backward_add(int act, const float *x, const float *dy, float *dx, int64_t n)
+{
+    switch (act) {
+#define CASE(a) case a: act_backward_add_loop(a, x, dy, dx, n); break;
         FOR_EACH_ACT(CASE)
 #undef CASE
     }

@@ -13,6 +13,20 @@
     K(act_forward, (int act, const float *x, float *y, int64_t n))                                            \
     /* dx = dy * act'(x); dx == dy is allowed; y = act(x) too when y is not NULL */                           \
     K(act_backward, (int act, const float *x, const float *dy, float *dx, float *y, int64_t n))               \
+    /* dx += dy * act'(x) */                                                                                  \
+    K(act_backward_add, (int act, const float *x, const float *dy, float *dx, int64_t n))                     \
+    /* y = (x - mean) rstd weight + bias by rows; for rms_norm (not `centred`) mean = 0.    \
+       weight, bias, mean, rstd may be NULL; y == x is allowed */                                             \
+    K(norm_forward, (int centred, int64_t rows, int64_t width, const float *x, const float *weight,           \
+                     const float *bias, float eps, float *y, float *mean, float *rstd))                       \
+    /* the same y again, from the saved mean (NULL: not centred) and rstd */                                  \
+    K(norm_again, (int64_t rows, int64_t width, const float *x, const float *weight, const float *bias,       \
+                   const float *mean, const float *rstd, float *y))                                           \
+    /* dx = plus + gradient, if dx is not NULL; plus may be NULL; dx == dy and dx == plus are allowed.          \
+       dweight += and dbias += both, if dweight is not NULL */                                                \
+    K(norm_backward, (int64_t rows, int64_t width, const float *x, const float *weight, const float *mean,    \
+                      const float *rstd, const float *dy, const float *plus, float *dx, float *dweight,       \
+                      float *dbias))                                                                          \
     /* out[j] (+)= sum over rows i of x[i, j], columns [c0, c1) */                                            \
     K(column_sums, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int accumulate))
 

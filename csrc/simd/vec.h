@@ -33,6 +33,22 @@ INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)_mm256_blendv_ps((__m256)
 INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 #endif
+/* The same for any n >= 0: loops over a row need no second copy of their body. */
+INLINE vf vload_upto(const float *p, int64_t n) { return n >= PL_VL ? vload(p) : vload_n(p, n); }
+INLINE void vstore_upto(float *p, vf x, int64_t n)
+{
+    if (n >= PL_VL)
+        vstore(p, x);
+    else
+        vstore_n(p, x, n);
+}
+
+/* Zero from lane n on. */
+#if PL_VL == 16
+INLINE vf vkeep(vf x, int64_t n) { return n >= PL_VL ? x : (vf)_mm512_maskz_mov_ps(LANES_BELOW(n), (__m512)x); }
+#else
+INLINE vf vkeep(vf x, int64_t n) { return n >= PL_VL ? x : (vf)((vi)x & (vi)LANES_BELOW(n)); }
+#endif
 INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
 /* Always the same tree, so that a row's sum does not depend on where the row stands. */

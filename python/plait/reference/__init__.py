@@ -6,17 +6,23 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 (None for what has no gradient: offsets, indices, absent inputs).
 """
 
-from .linear import activation, activation_backward, linear, linear_backward, mlp, mlp_backward
+from .activation import activation, activation_backward
+from .linear import linear, linear_backward, mlp, mlp_backward
+from .norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .random import drop_below, philox, random_words
 
 __all__ = [
     "activation",
     "activation_backward",
     "drop_below",
+    "layer_norm",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
     "mlp",
     "mlp_backward",
     "philox",
     "random_words",
+    "rms_norm",
+    "rms_norm_backward",
 ]
