@@ -15,10 +15,10 @@ bool pl__forked(void) { return __atomic_load_n(&forked, __ATOMIC_RELAXED); }
 static void after_fork_in_child(void)
 {
     __atomic_store_n(&forked, true, __ATOMIC_RELAXED);
-    pl__pool_reset_after_fork();
+    pl__pool_unlock();
 }
 
-static void register_fork_handler(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
+static void register_fork_handler(void) { pthread_atfork(pl__pool_lock, pl__pool_unlock, after_fork_in_child); }
 
 static const char *const isa_names[] = {"none", "avx2", "avx512", "avx512_bf16", "amx"};
 const char *pl_isa_name(pl_isa isa) { return (unsigned)isa <= PL_ISA_AMX ? isa_names[isa] : "unknown"; }

@@ -80,7 +80,8 @@ extern pl_counters pl__counters;               /* updated atomically */
 
 /* ---- pool.c: scratch of an operator. `pl__scratch` sets the message. */
 pl_status pl__scratch(void *pointer_to_pointer, size_t count, size_t item);
-void pl__pool_reset_after_fork(void);
+void pl__pool_lock(void); /* around fork only */
+void pl__pool_unlock(void);
 
 /* ---- context.c */
 struct pl_simd; /* the table of row kernels, see simd/simd.h */
@@ -105,7 +106,7 @@ void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range
 int64_t pl__grain(double nanoseconds);
 
 /* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. */
-int pl__threads_enter(const pl_context *ctx);
+int pl__threads_enter(const pl_context *ctx, int *threads);
 void pl__threads_leave(int previous);
 
 #endif

@@ -55,10 +55,11 @@ void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range
     for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
 }
 
-int pl__threads_enter(const pl_context *ctx)
+int pl__threads_enter(const pl_context *ctx, int *threads)
 {
     const int previous = omp_get_max_threads(), due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
     if (previous != due) omp_set_num_threads(due);
+    *threads = due;
     return previous;
 }
 

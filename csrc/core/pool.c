@@ -53,7 +53,7 @@ pl_status pl_buffer_get(size_t bytes, void **data)
     head *h = free_list[index];
     if (h) {
         free_list[index] = h->next;
-        pl__counters.pool_free_bytes -= (int64_t)size;
+        PL__COUNT(pool_free_bytes, -(int64_t)size);
     }
     pthread_mutex_unlock(&mutex);
     if (!h) {
@@ -95,7 +95,7 @@ void pl_buffer_put(void *data)
     if (keep) {
         h->next = free_list[h->class_index];
         free_list[h->class_index] = h;
-        pl__counters.pool_free_bytes += (int64_t)size;
+        PL__COUNT(pool_free_bytes, (int64_t)size);
     }
     pthread_mutex_unlock(&mutex);
     if (!keep) pl__free(h, size + HEAD);
@@ -107,7 +107,7 @@ void pl_pool_trim(void)
         pthread_mutex_lock(&mutex);
         head *list = free_list[i];
         free_list[i] = NULL;
-        for (head *h = list; h; h = h->next) pl__counters.pool_free_bytes -= (int64_t)class_bytes(i);
+        for (head *h = list; h; h = h->next) PL__COUNT(pool_free_bytes, -(int64_t)class_bytes(i));
         pthread_mutex_unlock(&mutex);
         while (list) {
             head *next = list->next;
@@ -137,11 +137,6 @@ pl_status pl__scratch(void *pointer_to_pointer, size_t count, size_t item)
     return status;
 }
 
-/* Another thread may have held the mutex when the process forked. Its list may be half linked, so it is dropped: a
- * child loses some recycled memory and nothing else. */
-void pl__pool_reset_after_fork(void)
-{
-    pthread_mutex_init(&mutex, NULL);
-    memset(free_list, 0, sizeof free_list);
-    pl__counters.pool_free_bytes = 0;
-}
+/* Around fork, so that a child finds the lists whole and the mutex free. */
+void pl__pool_lock(void) { pthread_mutex_lock(&mutex); }
+void pl__pool_unlock(void) { pthread_mutex_unlock(&mutex); }

@@ -1,8 +1,8 @@
 /* cache.c - a bounded cache of matmul primitives with the handles they execute with.
  *
  * Creating a primitive that oneDNN has cached costs 2 to 18 us and four memory handles 0.6 to 3 us, so both are kept.
- * One mutex guards the table; creation happens outside it. An entry that was evicted while in use dies with its last
- * user. */
+ * One lock guards the table, another one the making of what goes into it. An entry that was evicted while in use dies
+ * with its last user. */
 #include <pthread.h>
 #include <stdio.h>
 
@@ -12,7 +12,7 @@
 #define LIMIT 768      /* primitives kept */
 #define SEEN_SLOTS 4096
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER, table = PTHREAD_MUTEX_INITIALIZER;
 static pl__entry *buckets[BUCKETS];
 static pl__entry *oldest, *newest;
 static int64_t cached;
@@ -29,24 +29,38 @@ pl_status pl__dnnl_status(dnnl_status_t status, const char *what)
 
 pl_status pl__dnnl_engine(dnnl_engine_t *e)
 {
-    pl_status status = PL_STATUS_OK;
-    pthread_mutex_lock(&mutex);
-    if (!engine) status = pl__dnnl_status(dnnl_engine_create(&engine, dnnl_cpu, 0), "engine");
-    *e = engine;
-    pthread_mutex_unlock(&mutex);
-    return status;
+    *e = __atomic_load_n(&engine, __ATOMIC_ACQUIRE);
+    if (*e) return PL_STATUS_OK;
+    PL__CHECK(pl__dnnl_status(dnnl_engine_create(e, dnnl_cpu, 0), "engine"));
+    __atomic_store_n(&engine, *e, __ATOMIC_RELEASE);
+    return PL_STATUS_OK;
 }
 
-static void after_fork_in_child(void)
+void pl__table_lock(void) { pthread_mutex_lock(&table); }
+void pl__table_unlock(void) { pthread_mutex_unlock(&table); }
+
+static void before_fork(void)
 {
-    /* Entries stay valid (they are plain memory), but the mutex may have been held and the table half changed. */
-    pthread_mutex_init(&mutex, NULL);
-    memset(buckets, 0, sizeof buckets);
-    oldest = newest = NULL;
-    cached = 0;
+    pthread_mutex_lock(&making);
+    pthread_mutex_lock(&table);
 }
 
-void pl__dnnl_register_fork_handler(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&table);
+    pthread_mutex_unlock(&making);
+}
+
+static void register_fork_handler(void) { pthread_atfork(before_fork, after_fork, after_fork); }
+
+void pl__making_lock(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handler);
+    pthread_mutex_lock(&making);
+}
+
+void pl__making_unlock(void) { pthread_mutex_unlock(&making); }
 
 static uint64_t hash(const pl__key *key)
 {
@@ -216,6 +230,12 @@ static void link_newest(pl__entry *e)
     newest = e;
 }
 
+static void count_cached(int change)
+{
+    cached += change;
+    __atomic_store_n(&pl__counters.primitives_cached, cached, __ATOMIC_RELAXED);
+}
+
 static pl__entry *find(const pl__key *key)
 {
     pl__entry *e = buckets[hash(key) % BUCKETS];
@@ -230,7 +250,7 @@ static pl__entry *evict_oldest(void)
     while (*link != e) link = &(*link)->next;
     *link = e->next;
     unlink_age(e);
-    pl__counters.primitives_cached = --cached;
+    count_cached(-1);
     e->evicted = true;
     return e->users ? NULL : e;
 }
@@ -239,12 +259,15 @@ pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl_
 {
     pl_status status = PL_STATUS_OK;
     pl__entry *dead = NULL, *fresh = NULL;
-    pthread_mutex_lock(&mutex);
+    pl__table_lock();
     pl__entry *e = find(key);
     if (!e) {
-        pthread_mutex_unlock(&mutex);
-        PL__CHECK(create_entry(key, layout, &fresh));
-        pthread_mutex_lock(&mutex);
+        pl__table_unlock();
+        pl__making_lock();
+        status = create_entry(key, layout, &fresh);
+        pl__making_unlock();
+        PL__CHECK(status);
+        pl__table_lock();
         e = find(key); /* another thread may have been faster */
         if (!e) {
             if (cached >= LIMIT) dead = evict_oldest();
@@ -253,7 +276,7 @@ pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl_
             const uint64_t bucket = hash(key) % BUCKETS;
             e->next = buckets[bucket];
             buckets[bucket] = e;
-            pl__counters.primitives_cached = ++cached;
+            count_cached(1);
             link_newest(e);
         }
     }
@@ -264,7 +287,7 @@ pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl_
     e->users++;
     pl__handles *h = e->spare;
     if (h) e->spare = h->next;
-    pthread_mutex_unlock(&mutex);
+    pl__table_unlock();
     if (fresh) destroy_entry(fresh);
     if (dead) destroy_entry(dead);
     if (!h) status = create_handles(e, &h);
@@ -279,13 +302,13 @@ pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl_
 
 void pl__entry_put(pl__entry *e, pl__handles *handles)
 {
-    pthread_mutex_lock(&mutex);
+    pl__table_lock();
     if (handles) {
         handles->next = e->spare;
         e->spare = handles;
     }
     const bool dead = --e->users == 0 && e->evicted;
-    pthread_mutex_unlock(&mutex);
+    pl__table_unlock();
     if (dead) destroy_entry(e);
 }
 
@@ -298,18 +321,18 @@ bool pl__seen_before(const pl__key *key)
 void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
                                   void *arg)
 {
-    pthread_mutex_lock(&mutex);
+    pl__table_lock();
     for (const pl__entry *e = oldest; e; e = e->newer) visit(arg, e->implementation, e->key.m, e->key.n, e->key.k);
-    pthread_mutex_unlock(&mutex);
+    pl__table_unlock();
 }
 
 void pl__dnnl_drop_cache(void)
 {
     for (;;) {
-        pthread_mutex_lock(&mutex);
+        pl__table_lock();
         const bool any = oldest != NULL;
         pl__entry *dead = any ? evict_oldest() : NULL;
-        pthread_mutex_unlock(&mutex);
+        pl__table_unlock();
         if (!any) return;
         if (dead) destroy_entry(dead);
     }

@@ -33,7 +33,15 @@ typedef struct pl__entry {
 } pl__entry;
 
 pl_status pl__dnnl_status(dnnl_status_t status, const char *what);
-pl_status pl__dnnl_engine(dnnl_engine_t *engine);
+pl_status pl__dnnl_engine(dnnl_engine_t *engine); /* its first call needs pl__making_lock */
+
+/* Held while oneDNN makes an engine, a primitive or a layout, and while a pack is filled: slow and rare. fork waits for
+ * it, since oneDNN's own locks must be free in a child. The table lock comes after it, never before. */
+void pl__making_lock(void);
+void pl__making_unlock(void);
+/* Held for a few instructions: the table of primitives and the forms of packs. */
+void pl__table_lock(void);
+void pl__table_unlock(void);
 
 /* Layout of packed weights (k, n): the library's choice for a tall product; NULL when it wants plain ones. */
 pl_status pl__packed_layout(int64_t k, int64_t n, int64_t b_row, int64_t b_col, dnnl_memory_desc_t *layout);
@@ -44,8 +52,6 @@ void pl__entry_put(pl__entry *entry, pl__handles *handles);
 
 /* True from the second time on that a row count was asked for with this key (its m or k as given). */
 bool pl__seen_before(const pl__key *key);
-
-void pl__dnnl_register_fork_handler(void);
 
 /* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
 typedef struct pl__packed {

@@ -3,7 +3,8 @@
  * A product C = act(A B + bias) [+ residual] or C += A B, float32. Strides count elements; one stride of A and one of B
  * is 1; C has unit column stride. Row counts vary with every batch and a new shape costs oneDNN 0.25 to 1.5 ms, so
  * `long_dim` names the dimension that varies (rows): it is cut into pieces of 64 * 2^k plus a tail rounded up to 8
- * through scratch, until a size is seen again and gets a primitive of its own. */
+ * through scratch. A number of rows m that is seen again gets a primitive of its own; sums over k do not, since their
+ * bits would then depend on what ran before. */
 #ifndef PL_DNNL_LAYER_H
 #define PL_DNNL_LAYER_H
 

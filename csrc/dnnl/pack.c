@@ -2,12 +2,9 @@
  *
  * A form is made when first needed, is shared by reference while executions use it, and is dropped when the version
  * rises. The packed layout does not depend on the number of rows, so one form serves every batch. */
-#include <pthread.h>
-
 #include "cache.h"
 
 struct pl_pack {
-    pthread_mutex_t mutex;
     uint64_t version;
     pl__packed *forms[PL__FORM_COUNT];
 };
@@ -16,7 +13,6 @@ pl_status pl_pack_create(pl_pack **pack)
 {
     *pack = pl__small_alloc(sizeof **pack);
     if (!*pack) return pl__fail(PL_STATUS_MEMORY, "out of memory: a pack");
-    pthread_mutex_init(&(*pack)->mutex, NULL);
     return PL_STATUS_OK;
 }
 
@@ -38,26 +34,25 @@ static void drop_forms(pl_pack *pack)
 
 void pl_pack_renew(pl_pack *pack, uint64_t version)
 {
-    pthread_mutex_lock(&pack->mutex);
+    pl__table_lock();
     if (pack->version != version) drop_forms(pack);
     pack->version = version;
-    pthread_mutex_unlock(&pack->mutex);
+    pl__table_unlock();
 }
 
 void pl_pack_destroy(pl_pack *pack)
 {
     if (!pack) return;
     drop_forms(pack);
-    pthread_mutex_destroy(&pack->mutex);
     pl__small_free(pack);
 }
 
 size_t pl_pack_bytes(pl_pack *pack)
 {
     size_t bytes = 0;
-    pthread_mutex_lock(&pack->mutex);
+    pl__table_lock();
     for (int i = 0; i < PL__FORM_COUNT; i++) bytes += pack->forms[i] ? pack->forms[i]->bytes : 0;
-    pthread_mutex_unlock(&pack->mutex);
+    pl__table_unlock();
     return bytes;
 }
 
@@ -103,14 +98,34 @@ done:
     return status;
 }
 
+static pl__packed *take(pl_pack *pack, pl__form form, uint64_t *version)
+{
+    pl__table_lock();
+    pl__packed *packed = pack->forms[form];
+    if (packed) __atomic_add_fetch(&packed->references, 1, __ATOMIC_RELAXED);
+    *version = pack->version;
+    pl__table_unlock();
+    return packed;
+}
+
 pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed)
 {
-    pl_status status = PL_STATUS_OK;
     const pl__form form = p->b_row == 1 ? PL__FORM_TRANSPOSED : PL__FORM_PLAIN;
-    pthread_mutex_lock(&pack->mutex);
-    if (!pack->forms[form]) status = fill(p, &pack->forms[form]);
-    *packed = pack->forms[form];
-    if (*packed) __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);
-    pthread_mutex_unlock(&pack->mutex);
+    uint64_t version;
+    *packed = take(pack, form, &version);
+    if (*packed) return PL_STATUS_OK;
+    pl__making_lock();
+    pl_status status = PL_STATUS_OK;
+    *packed = take(pack, form, &version); /* another thread may have been faster */
+    if (!*packed) {
+        status = fill(p, packed);
+        pl__table_lock();
+        if (!status && pack->version == version) { /* else the weight was written to meanwhile: good for this call only */
+            pack->forms[form] = *packed;
+            __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);
+        }
+        pl__table_unlock();
+    }
+    pl__making_unlock();
     return status;
 }

@@ -119,6 +119,18 @@ done:
     return status;
 }
 
+/* The piece to cut off next. Sums over k must not depend on what ran before, so they never get a size of their own:
+ * four sizes an octave leave a rest below a fifth, and most row counts need two or three pieces. */
+static int64_t next_piece(int64_t left, bool rows)
+{
+    if (left < 64) return left;
+    int64_t piece = 64;
+    while (piece * 2 <= left && piece < LARGEST_PIECE) piece *= 2;
+    if (rows || piece >= LARGEST_PIECE) return piece;
+    const int64_t quarter = piece / 4;
+    return piece + (left - piece) / quarter * quarter;
+}
+
 static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int threads)
 {
     const bool rows = p->long_dim == PL__LONG_M;
@@ -126,12 +138,7 @@ static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int 
     pl__product q = *p;
     int64_t done_so_far = 0;
     while (done_so_far < length) {
-        const int64_t left = length - done_so_far;
-        int64_t piece = left;
-        if (left >= 64) {
-            piece = 64;
-            while (piece * 2 <= left && piece < LARGEST_PIECE) piece *= 2;
-        }
+        const int64_t piece = next_piece(length - done_so_far, rows);
         pl_status status;
         if (rows) {
             q.m = piece;
@@ -166,16 +173,15 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
         without_terms(p);
         return PL_STATUS_OK;
     }
-    const int previous = pl__threads_enter(ctx);
-    const int threads = pl_context_threads(ctx);
+    int threads;
+    const int previous = pl__threads_enter(ctx, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
     if (p->pack && p->long_dim == PL__LONG_M) PL__TRY(pl__pack_hold(p->pack, p, &packed));
-    const int64_t length = p->long_dim == PL__LONG_M ? p->m : p->k;
-    const bool power = length >= 64 && (length & (length - 1)) == 0;
+    const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
     const pl__key key = key_of(p, packed, threads);
     /* One row is computed as several: oneDNN's kernel for one row rounds differently. */
-    if (length > 1 && (power || pl__seen_before(&key)))
+    if (p->long_dim == PL__LONG_M && p->m > 1 && (power || pl__seen_before(&key)))
         status = execute(p, packed, threads);
     else
         status = run_pieces(p, packed, threads);

@@ -65,6 +65,10 @@ static bool is_ready(PyArrayObject *a, int type_number)
            PyArray_ISNOTSWAPPED(a) && PyArray_NDIM(a) <= PL_MAX_DIMS;
 }
 
+/* Offsets and indices are checked once and then trusted, in backward too, so nobody may write to them meanwhile: an
+ * array that could change, itself or through another view of its memory, is copied. */
+static bool is_frozen(PyArrayObject *a) { return !PyArray_ISWRITEABLE(a) && PyArray_CHKFLAGS(a, NPY_ARRAY_OWNDATA); }
+
 /* May a dtype of this kind become the port's dtype? Lists may hold whole numbers where floats are due. */
 static bool kind_fits(PyArrayObject *a, pl_dtype dtype, bool was_array)
 {
@@ -79,7 +83,8 @@ PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const
 {
     const int type_number = type_numbers[dtype];
     const bool was_array = PyArray_Check(object);
-    if (was_array && PyArray_CheckExact(object) && PL_LIKELY(is_ready((PyArrayObject *)object, type_number)))
+    if (was_array && PyArray_CheckExact(object) && PL_LIKELY(is_ready((PyArrayObject *)object, type_number)) &&
+        (dtype != PL_DTYPE_I64 || is_frozen((PyArrayObject *)object)))
         return (PyArrayObject *)Py_NewRef(object);
     PyArrayObject *any = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
     if (!any) {
@@ -98,7 +103,8 @@ PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const
                      dtype == PL_DTYPE_I64 ? "an integer dtype" : "a floating dtype");
     else
         ready = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)any, type_number,
-                                                  NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST | NPY_ARRAY_NOTSWAPPED);
+                                                  NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST | NPY_ARRAY_NOTSWAPPED |
+                                                      (dtype == PL_DTYPE_I64 ? NPY_ARRAY_ENSURECOPY : 0));
     Py_DECREF(any);
     return ready;
 }

@@ -18,7 +18,7 @@ typedef struct Operator {
 typedef struct Record {
     PyObject_HEAD
     const pl_op *op;
-    int n_in, n_out;
+    int n_in, n_out, running; /* running: calls of backward on other threads, without the GIL */
     uint32_t want, locked; /* locked: inputs that were writable before */
     uint64_t key, counter;
     PyObject *packs; /* tuple or NULL */
@@ -80,6 +80,7 @@ static void record_dealloc(PyObject *self)
 static PyObject *record_release(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    if (((Record *)self)->running) return PyErr_Format(PyExc_RuntimeError, "release: backward is running");
     record_clear((Record *)self);
     Py_RETURN_NONE;
 }
@@ -164,9 +165,11 @@ static PyObject *record_backward(PyObject *self, PyObject *const *args, Py_ssize
                           .want = r->want, .dout = dout, .din = din, .accumulate = accumulate,
                           .key = r->key, .counter = r->counter};
     pl_status status;
+    r->running++;
     Py_BEGIN_ALLOW_THREADS
     status = r->op->backward(&call);
     Py_END_ALLOW_THREADS
+    r->running--;
     if (status) {
         py_raise(status);
         goto fail;
