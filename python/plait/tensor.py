@@ -195,7 +195,8 @@ class Tensor:
 
     def __repr__(self):
         tail = ", requires_grad=True" if self.requires_grad else ""
-        return f"Tensor({np.array2string(self._data, separator=', ', threshold=20)}{tail})"
+        text = np.array2string(self._data, separator=", ", threshold=20, prefix="Tensor(")
+        return f"Tensor({text}{tail})"
 
     # ---- gradients
 

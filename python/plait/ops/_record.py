@@ -1,0 +1,132 @@
+"""How a NumPy function meets the tape: arrays in, one node out.
+
+Every function of ``arithmetic``, ``reduce`` and ``shape`` is these two calls around a NumPy expression: ``intake``
+brings the arguments to one dtype, ``record`` wraps the result and remembers a gradient function an input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plait import _core
+from plait.tensor import Node, Tensor, _mode
+
+from ._apply import wrap
+
+_F32 = np.dtype(np.float32)
+_F64 = np.dtype(np.float64)
+_LARGE = 1 << 14  # elements from which memory of the pool beats fresh memory with its page faults
+
+
+def as_array(function, name, value):
+    """The plain array of an argument, of any numeric dtype."""
+    if isinstance(value, Tensor):
+        return value._data
+    if type(value) is np.ndarray and value.dtype.kind in "fiub":
+        return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{function}: {name} has masked elements, expected a plain array (see its .filled())")
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"{function}: {name} is not an array: {type(value).__name__} ({error})") from None
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected numbers")
+    return array
+
+
+def intake(function, floating, /, **values):
+    """The arguments as arrays of one dtype; Python numbers stay numbers beside arrays.
+
+    Floating arrays and tensors decide: float64 when all of them are float64, else float32. Python numbers, NumPy
+    scalars, lists, integers and booleans follow. Without any floating array the result is float32 when ``floating``
+    is set or a Python float takes part, and NumPy's integer rules apply otherwise.
+    """
+    arrays, ready = [], False
+    for value in values.values():
+        kind = type(value)
+        if isinstance(value, Tensor):
+            value = value._data
+            kind = type(value)
+        if kind is np.ndarray and value.dtype is _F32:
+            ready = True
+        elif kind is not float and kind is not int:
+            return _coerce(function, floating, values)
+        arrays.append(value)
+    return arrays if ready else _coerce(function, floating, values)
+
+
+def _coerce(function, floating, values):
+    arrays, strong, weak = [], [], floating
+    for name, value in values.items():
+        array = as_array(function, name, value)
+        if array.dtype.kind in "fV":
+            if isinstance(value, (Tensor, np.ndarray)):
+                strong.append(array.dtype.char in "dg")
+            else:
+                weak = True
+        arrays.append(array)
+    if not strong and not weak:
+        return arrays
+    dtype = _F64 if strong and all(strong) else _F32
+    return [array.astype(dtype, copy=False) for array in arrays]
+
+
+def compute(ufunc, *arrays):
+    """The result of a ufunc, in memory of the pool where it is large."""
+    large = False
+    for a in arrays:
+        if type(a) is np.ndarray:
+            if a.dtype is not _F32 or a.ndim > 6:
+                return ufunc(*arrays)
+            large = large or a.size >= _LARGE
+    return ufunc(*arrays, out=_core.empty(np.broadcast(*arrays).shape)) if large else ufunc(*arrays)
+
+
+def record(name, out, parents, gradients):
+    """A tensor over ``out`` (several over a tuple), recorded when a parent requires a gradient.
+
+    Parameters
+    ----------
+    name : str
+        Of the function, for messages.
+    out : array or tuple of arrays
+    parents : sequence
+        The arguments as the caller gave them: tensors, arrays, numbers.
+    gradients : sequence of callables
+        For each parent: gradient of the output (or tuple of them, None where nothing flows) to the gradient of this
+        parent, which may still have the broadcast shape. None for a parent without one.
+    """
+    single = type(out) is not tuple
+    outs = (out if type(out) is np.ndarray else np.asarray(out),) if single else out
+    if not _mode.enabled:
+        return wrap(outs, None)
+    inputs, found = [], False
+    for t in parents:
+        if isinstance(t, Tensor) and t.requires_grad:
+            inputs.append(t)
+            found = True
+        else:
+            inputs.append(None)
+    if not found:
+        return wrap(outs, None)
+
+    def run(douts, dins, wanted, accumulate):
+        g = douts[0] if single else douts
+        return [None if t is None else _fit(f(g), t) for t, f in zip(inputs, gradients, strict=True)]
+
+    return wrap(outs, Node(name, inputs, run, len(outs), False))
+
+
+def _fit(g, t):
+    """A gradient of broadcast shape, summed back to the shape of its tensor, in its precision."""
+    shape = t._data.shape
+    if g.shape != shape:
+        lead = g.ndim - len(shape)
+        axes = [i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1]
+        g = g.sum((*range(lead), *axes)).reshape(shape)
+    elif type(g) is not np.ndarray:
+        g = np.asarray(g)
+    if g.dtype is not t._data.dtype and t._data.dtype.char in "fd":
+        g = g.astype(t._data.dtype.newbyteorder("="), copy=False)
+    return g
