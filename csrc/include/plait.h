@@ -236,6 +236,32 @@ PL_OP_LIST(PL__X)
 extern const pl_op *const pl_op_table[];
 extern const int pl_op_count;
 
+/* ---------------------------------------------------------------- optimisers
+ *
+ * Values p, gradients g and moments m, v are flat arrays of `size` floats (an arena). A step updates the segments
+ * only, which ascend and do not overlap; g is multiplied by grad_scale first (clipping). */
+
+typedef struct pl_segment {
+    int64_t begin, end;
+    double lr, weight_decay;
+} pl_segment;
+
+/* AdamW, Loshchilov & Hutter, arXiv 1711.05101:  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+ * p = (1 - lr decay) p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps);  step counts from 1. */
+pl_status pl_adamw_step(const pl_context *ctx, int64_t size, float *p, const float *g, float *m, float *v,
+                        const pl_segment *segments, int64_t count, double beta1, double beta2, double eps, int64_t step,
+                        double grad_scale);
+
+/* d = g + decay p,  m = momentum m + d,  p = p - lr m;  with nesterov p = p - lr (d + momentum m). m starts as zeros,
+ * and may be NULL when momentum is 0. */
+pl_status pl_sgd_step(const pl_context *ctx, int64_t size, float *p, const float *g, float *m,
+                      const pl_segment *segments, int64_t count, double momentum, int nesterov, double grad_scale);
+
+/* *sum = sum of x^2 over the segments, in double: the square of the global gradient norm. The same bits for any number
+ * of threads; segments may come in any order. */
+pl_status pl_sum_squares(const pl_context *ctx, int64_t size, const float *x, const pl_segment *segments, int64_t count,
+                         double *sum);
+
 #ifdef __cplusplus
 }
 #endif

@@ -34,6 +34,9 @@ int py_attrs(const pl_op *op, PyObject *keywords, void *attr);
 /* call.c */
 int py_call_init(PyObject *module);
 
+/* optim.c */
+extern PyMethodDef py_optim_methods[];
+
 /* pack.c */
 int py_pack_init(PyObject *module);
 pl_pack *py_pack_of(PyObject *object); /* NULL for None; NULL with an exception for anything else */

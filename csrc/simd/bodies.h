@@ -1,6 +1,7 @@
 /* bodies.h - all bodies and the table they fill; included by table_<isa>.c inside its target pragma. */
 #include "body_act.h"
 #include "body_norm.h"
+#include "body_optim.h"
 #include "body_reduce.h"
 
 const pl_simd PL_TABLE = {

@@ -8,6 +8,17 @@
 
 #include "../core/core.h"
 
+/* What an update of one segment multiplies with; step numbers are worked in already. */
+typedef struct pl__adamw_factors {
+    float keep, rate, root; /* 1 - lr decay;  lr / (1 - beta1^t);  1 / sqrt(1 - beta2^t) */
+    float beta1, rest1, beta2, rest2, eps, grad_scale;
+} pl__adamw_factors;
+
+typedef struct pl__sgd_factors {
+    float lr, weight_decay, momentum, grad_scale;
+    int nesterov;
+} pl__sgd_factors;
+
 #define PL_SIMD_LIST(K)                                                                                       \
     /* y = act(x), n elements; x == y is allowed */                                                           \
     K(act_forward, (int act, const float *x, float *y, int64_t n))                                            \
@@ -28,7 +39,12 @@
                       const float *rstd, const float *dy, const float *plus, float *dx, float *dweight,       \
                       float *dbias))                                                                          \
     /* out[j] (+)= sum over rows i of x[i, j], columns [c0, c1) */                                            \
-    K(column_sums, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int accumulate))
+    K(column_sums, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int accumulate)) \
+    /* one optimiser step on n values; SGD without momentum has m NULL */                                     \
+    K(adamw_update, (const pl__adamw_factors *f, float *p, const float *g, float *m, float *v, int64_t n))    \
+    K(sgd_update, (const pl__sgd_factors *f, float *p, const float *g, float *m, int64_t n))                  \
+    /* *sum = sum of x^2 in double */                                                                         \
+    K(sum_squares, (const float *x, int64_t n, double *sum))
 
 typedef struct pl_simd {
     pl_isa isa;

@@ -25,6 +25,7 @@ INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mas
 /* a > b ? a : b, so that b stands where one of them is NaN */
 INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vf vsqrt(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
 #else
 #define LANES_BELOW(n) ((__m256i)(((vi){0, 1, 2, 3, 4, 5, 6, 7}) < (int32_t)(n)))
 INLINE vf vload_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, LANES_BELOW(n)); }
@@ -32,6 +33,7 @@ INLINE void vstore_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, LANES_B
 INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask); }
 INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE vf vsqrt(vf x) { return (vf)_mm256_sqrt_ps((__m256)x); }
 #endif
 /* The same for any n >= 0: loops over a row need no second copy of their body. */
 INLINE vf vload_upto(const float *p, int64_t n) { return n >= PL_VL ? vload(p) : vload_n(p, n); }

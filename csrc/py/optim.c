@@ -1,0 +1,132 @@
+/* optim.c - optimiser steps on NumPy arrays:
+ *
+ *     adamw_step(p, g, m, v, segments, beta1, beta2, eps, step, grad_scale)
+ *     sgd_step(p, g, m, segments, momentum, nesterov, grad_scale)
+ *     sum_squares(x, spans) -> float
+ *
+ * Segments are tuples (begin, end, lr, weight_decay), spans are tuples (begin, end). */
+#include "py.h"
+
+/* The data of a flat float32 array of the given size (any size: -1); NULL with an exception. */
+static float *flat(PyObject *object, const char *function, const char *name, int64_t *size, bool writable)
+{
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || PyArray_TYPE(a) != NPY_FLOAT32 || PyArray_NDIM(a) != 1 ||
+        !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISALIGNED(a) || !PyArray_ISNOTSWAPPED(a)) {
+        PyErr_Format(PyExc_TypeError, "%s: %s must be a one-dimensional contiguous float32 array", function, name);
+        return NULL;
+    }
+    if (writable && !PyArray_ISWRITEABLE(a)) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is read-only", function, name);
+        return NULL;
+    }
+    if (*size >= 0 && PyArray_SIZE(a) != *size) {
+        PyErr_Format(PyExc_ValueError, "%s: %s has %zd values, expected %lld, as many as p", function, name,
+                     (Py_ssize_t)PyArray_SIZE(a), (long long)*size);
+        return NULL;
+    }
+    *size = PyArray_SIZE(a);
+    return PyArray_DATA(a);
+}
+
+/* Fills a new array of segments from a sequence of tuples; free it with PyMem_Free. */
+static pl_segment *segments_of(PyObject *object, const char *function, bool spans, int64_t *count)
+{
+    PyObject *list = PySequence_Fast(object, "segments: expected a list of tuples");
+    if (!list) return NULL;
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(list);
+    pl_segment *segments = PyMem_Calloc((size_t)n + 1, sizeof *segments);
+    if (!segments) PyErr_NoMemory();
+    for (Py_ssize_t i = 0; segments && i < n; i++) {
+        PyObject *row = PySequence_Fast_GET_ITEM(list, i);
+        long long begin, end;
+        pl_segment *s = &segments[i];
+        if (!PyTuple_Check(row) || !(spans ? PyArg_ParseTuple(row, "LL", &begin, &end)
+                                           : PyArg_ParseTuple(row, "LLdd", &begin, &end, &s->lr, &s->weight_decay))) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_TypeError, "%s: segments[%zd] is %R, expected a tuple (begin, end%s)", function, i, row,
+                         spans ? "" : ", lr, weight_decay");
+            PyMem_Free(segments);
+            segments = NULL;
+            break;
+        }
+        s->begin = begin;
+        s->end = end;
+    }
+    Py_DECREF(list);
+    *count = n;
+    return segments;
+}
+
+static PyObject *finish(pl_segment *segments, pl_status status)
+{
+    PyMem_Free(segments);
+    if (status) return py_raise(status);
+    Py_RETURN_NONE;
+}
+
+static PyObject *adamw_step(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *po, *go, *mo, *vo, *so;
+    double beta1, beta2, eps, grad_scale;
+    long long step;
+    int64_t size = -1, count;
+    if (!PyArg_ParseTuple(args, "OOOOOdddLd:adamw_step", &po, &go, &mo, &vo, &so, &beta1, &beta2, &eps, &step,
+                          &grad_scale))
+        return NULL;
+    float *p = flat(po, "adamw_step", "p", &size, true), *g = p ? flat(go, "adamw_step", "g", &size, false) : NULL;
+    float *m = g ? flat(mo, "adamw_step", "m", &size, true) : NULL;
+    float *v = m ? flat(vo, "adamw_step", "v", &size, true) : NULL;
+    pl_segment *segments = v ? segments_of(so, "adamw_step", false, &count) : NULL;
+    if (!segments) return NULL;
+    pl_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = pl_adamw_step(py_context, size, p, g, m, v, segments, count, beta1, beta2, eps, step, grad_scale);
+    Py_END_ALLOW_THREADS
+    return finish(segments, status);
+}
+
+static PyObject *sgd_step(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *po, *go, *mo, *so;
+    double momentum, grad_scale;
+    int nesterov;
+    int64_t size = -1, count;
+    if (!PyArg_ParseTuple(args, "OOOOdpd:sgd_step", &po, &go, &mo, &so, &momentum, &nesterov, &grad_scale)) return NULL;
+    float *p = flat(po, "sgd_step", "p", &size, true), *g = p ? flat(go, "sgd_step", "g", &size, false) : NULL, *m = NULL;
+    if (!g || (mo != Py_None && !(m = flat(mo, "sgd_step", "m", &size, true)))) return NULL;
+    pl_segment *segments = segments_of(so, "sgd_step", false, &count);
+    if (!segments) return NULL;
+    pl_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = pl_sgd_step(py_context, size, p, g, m, segments, count, momentum, nesterov, grad_scale);
+    Py_END_ALLOW_THREADS
+    return finish(segments, status);
+}
+
+static PyObject *sum_squares(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *xo, *so;
+    double sum = 0;
+    int64_t size = -1, count;
+    if (!PyArg_ParseTuple(args, "OO:sum_squares", &xo, &so)) return NULL;
+    float *x = flat(xo, "sum_squares", "x", &size, false);
+    pl_segment *segments = x ? segments_of(so, "sum_squares", true, &count) : NULL;
+    if (!segments) return NULL;
+    pl_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = pl_sum_squares(py_context, size, x, segments, count, &sum);
+    Py_END_ALLOW_THREADS
+    PyMem_Free(segments);
+    return status ? py_raise(status) : PyFloat_FromDouble(sum);
+}
+
+PyMethodDef py_optim_methods[] = {
+    {"adamw_step", adamw_step, METH_VARARGS,
+     "adamw_step(p, g, m, v, segments, beta1, beta2, eps, step, grad_scale): segments are (begin, end, lr, decay)."},
+    {"sgd_step", sgd_step, METH_VARARGS, "sgd_step(p, g, m, segments, momentum, nesterov, grad_scale): m may be None."},
+    {"sum_squares", sum_squares, METH_VARARGS, "sum_squares(x, spans): sum of x^2 over (begin, end) spans, in double."},
+    {0}};
