@@ -186,8 +186,11 @@ def test_stream_errors(arguments, error, message):
     "call, error, message",
     [
         (lambda: Stream.from_list([None]), ValueError, "from_list: samples holds no array"),
-        (lambda: Stream.from_list([np.ones((1, 2)), np.ones((1, 3))]), ValueError,
-         r"samples\[1\] has shape \(1, 3\), expected \(\*, 2\)"),
+        (
+            lambda: Stream.from_list([np.ones((1, 2)), np.ones((1, 3))]),
+            ValueError,
+            r"samples\[1\] has shape \(1, 3\), expected \(\*, 2\)",
+        ),
         (lambda: Stream.from_list([np.ones((1, 2))], times=[[1, 2]]), ValueError, "from_list: times has shapes"),
         (lambda: Stream.from_padded(np.zeros((2, 3, 1)), [1, 4]), ValueError, r"lengths\[1\] is 4, expected 0 to 3"),
         (lambda: Stream.from_padded(np.zeros((2, 3, 1)), [1]), ValueError, r"lengths has shape \(1,\), expected \(2,"),

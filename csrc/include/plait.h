@@ -202,7 +202,12 @@ typedef struct pl_op {
     X(mlp)            \
     X(activation)     \
     X(layer_norm)     \
-    X(rms_norm)
+    X(rms_norm)       \
+    X(stream_concat)  \
+    X(stream_split)   \
+    X(pool)           \
+    X(attention_pool) \
+    X(patch_embed)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -227,6 +232,23 @@ typedef struct pl_attr_layer_norm { double eps; } pl_attr_layer_norm;
 /* y = x / sqrt(mean(x^2) + eps) weight over the last dimension.
  * in: x (..., D), weight (D) or absent.  out: y (..., D).  saved: 1 / sqrt(mean(x^2) + eps). */
 typedef struct pl_attr_rms_norm { double eps; } pl_attr_rms_norm;
+
+/* Per sample the segments of several streams, in order.  in, repeated: rows (N_i, D), offsets (B + 1) or absent: a
+ * matrix whose rows every sample gets.  out: rows (N, D), whose offsets are the sum of all offsets. */
+typedef struct pl_attr_stream_concat { int64_t samples; /* -1: from the offsets */ } pl_attr_stream_concat;
+
+/* The inverse.  in: x (N, D), offsets (B + 1), parts (P, B + 1), the offsets of each part.  out: rows (N_i, D), P times. */
+
+/* One row a sample, zeros where it has no rows.  in: x (N, D), offsets (B + 1).  out: y (B, D).
+ * saved: the row within its sample that was the largest (B, D) int64, for max. */
+typedef enum pl_pool_mode { PL_POOL_MEAN, PL_POOL_MAX, PL_POOL_FIRST, PL_POOL_LAST, PL_POOL_COUNT } pl_pool_mode;
+typedef struct pl_attr_pool { int mode; } pl_attr_pool;
+
+/* attention_pool: the weighted mean of a sample's rows by head.  in: x (N, D), offsets (B + 1), scores (N, H).
+ * out: y (B, D).  saved: the weights, the softmax of the scores within the sample (H, N). */
+
+/* patch_embed: pictures to rows of patches.  in: images (B, Y, X, C), weight (D, C, P, Q), bias (D) or absent.
+ * out: rows (B Y/P X/Q, D). */
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

@@ -17,11 +17,15 @@ static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "
 #define ATTR_ENUM(op, field, names_) {#field, K_ENUM, offsetof(pl_attr_##op, field), names_}
 #define ROWS(op, ...) static const keyword op##_keywords[] = {__VA_ARGS__, {NULL, 0, 0, NULL}};
 
+static const char *const pool_modes[] = {"mean", "max", "first", "last", NULL};
+
 ROWS(linear, ATTR_ENUM(linear, activation, activations))
 ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
 ROWS(activation, ATTR_ENUM(activation, kind, activations))
 ROWS(layer_norm, ATTR(layer_norm, eps, K_FLOAT))
 ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
+ROWS(stream_concat, ATTR(stream_concat, samples, K_LONG))
+ROWS(pool, ATTR_ENUM(pool, mode, pool_modes))
 
 static const struct {
     const pl_op *op;
@@ -33,6 +37,8 @@ static const struct {
     BIND(activation)
     BIND(layer_norm)
     BIND(rms_norm)
+    BIND(stream_concat)
+    BIND(pool)
 };
 
 static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)

@@ -337,6 +337,12 @@ static PyObject *operator_random(PyObject *self, void *closure)
     return PyBool_FromLong(((Operator *)self)->op->random);
 }
 
+static PyObject *operator_repeated(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(((Operator *)self)->op->ports[0].flags & PL_PORT_REPEATED);
+}
+
 static void operator_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -349,6 +355,7 @@ static PyMemberDef operator_members[] = {
 static PyGetSetDef operator_getset[] = {
     {"name", operator_name, NULL, "Name of the operator.", NULL},
     {"ports", operator_ports, NULL, "(name, is floating) of each input.", NULL},
+    {"repeated", operator_repeated, NULL, "Whether the list of inputs repeats.", NULL},
     {"random", operator_random, NULL, "Whether it takes a key and a counter.", NULL},
     {0}};
 static PyType_Slot operator_slots[] = {{Py_tp_dealloc, operator_dealloc}, {Py_tp_call, PyVectorcall_Call},

@@ -2,6 +2,7 @@
 #include "body_act.h"
 #include "body_norm.h"
 #include "body_optim.h"
+#include "body_pool.h"
 #include "body_reduce.h"
 
 const pl_simd PL_TABLE = {

@@ -38,6 +38,17 @@ typedef struct pl__sgd_factors {
     K(norm_backward, (int64_t rows, int64_t width, const float *x, const float *weight, const float *mean,    \
                       const float *rstd, const float *dy, const float *plus, float *dx, float *dweight,       \
                       float *dbias))                                                                          \
+    /* y += x */                                                                                              \
+    K(add_into, (const float *x, float *y, int64_t n))                                                        \
+    /* pooling of the rows of one segment, columns [c0, c1), see body_pool.h; index may be NULL */            \
+    K(pool_max, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int64_t *index))\
+    K(pool_spread, (const float *g, float scale, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out,\
+                    int add))                                                                                 \
+    K(pool_softmax, (const float *score, int64_t stride, int64_t n, float *weight))                           \
+    K(pool_weighted, (const float *x, const float *weight, int64_t rows, int64_t row, int64_t c0, int64_t c1, \
+                      float *out))                                                                            \
+    K(pool_products, (const float *x, const float *g, int64_t rows, int64_t row, int64_t c0, int64_t c1,      \
+                      float *dweight))                                                                        \
     /* out[j] (+)= sum over rows i of x[i, j], columns [c0, c1) */                                            \
     K(column_sums, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int accumulate)) \
     /* one optimiser step on n values; SGD without momentum has m NULL */                                     \

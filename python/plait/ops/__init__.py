@@ -24,6 +24,8 @@ from .arithmetic import (
 )
 from .linear import linear, mlp
 from .norm import layer_norm, rms_norm
+from .patch import patch_embed
+from .pool import attention_pool, pool
 from .reduce import log_softmax, max, mean, min, softmax, sum
 from .shape import (
     concat,
@@ -37,11 +39,13 @@ from .shape import (
     swapaxes,
     transpose,
 )
+from .streams import repeat_rows, stream_concat, stream_split
 
 __all__ = [
     "abs",
     "activation",
     "add",
+    "attention_pool",
     "clip",
     "concat",
     "concatenate",
@@ -63,9 +67,12 @@ __all__ = [
     "mlp",
     "multiply",
     "negative",
+    "patch_embed",
+    "pool",
     "power",
     "quick_gelu",
     "relu",
+    "repeat_rows",
     "reshape",
     "rms_norm",
     "sigmoid",
@@ -75,6 +82,8 @@ __all__ = [
     "sqrt",
     "squeeze",
     "stack",
+    "stream_concat",
+    "stream_split",
     "subtract",
     "sum",
     "swapaxes",

@@ -118,10 +118,10 @@ def _twin(op, arrays, leaves, want, attrs, key, counter):
         warnings.warn("float64 input runs the NumPy twin, which is slow; pass float32 for speed", stacklevel=4)
     ports = op.ports
     names = [name for name, _ in ports]
-    if len(arrays) == len(ports):
-        arguments = dict(zip(names, arrays, strict=True))
-    else:  # repeated ports: lists
+    if op.repeated:  # lists
         arguments = {name: arrays[i :: len(ports)] for i, name in enumerate(names)}
+    else:
+        arguments = dict(zip(names, arrays, strict=True))
     arguments.update(attrs or {})
     if op.random:
         arguments.update(key=key, counter=counter)

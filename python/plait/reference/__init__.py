@@ -10,10 +10,24 @@ from .activation import activation, activation_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
 from .norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .random import drop_below, philox, random_words
+from .streams import (
+    attention_pool,
+    attention_pool_backward,
+    patch_embed,
+    patch_embed_backward,
+    pool,
+    pool_backward,
+    stream_concat,
+    stream_concat_backward,
+    stream_split,
+    stream_split_backward,
+)
 
 __all__ = [
     "activation",
     "activation_backward",
+    "attention_pool",
+    "attention_pool_backward",
     "drop_below",
     "layer_norm",
     "layer_norm_backward",
@@ -21,8 +35,16 @@ __all__ = [
     "linear_backward",
     "mlp",
     "mlp_backward",
+    "patch_embed",
+    "patch_embed_backward",
     "philox",
+    "pool",
+    "pool_backward",
     "random_words",
     "rms_norm",
     "rms_norm_backward",
+    "stream_concat",
+    "stream_concat_backward",
+    "stream_split",
+    "stream_split_backward",
 ]
