@@ -85,13 +85,20 @@ pl_status pl__check_indices(const pl_op *op, const pl_call *call, int input, int
 {
     const pl_tensor *t = &call->in[input];
     const int64_t n = pl__count(t), *index = t->data;
-    char name[64];
-    for (int64_t i = 0; i < n; i++)
-        if ((uint64_t)index[i] >= (uint64_t)limit)
-            return pl__fail(PL_STATUS_INDEX, "%s: %s[%lld] is %lld, expected 0 to %lld, %s", op->name,
-                            pl__port_name(op, input, name, sizeof name), (long long)i, (long long)index[i],
-                            (long long)limit - 1, what);
-    return PL_STATUS_OK;
+    int64_t bad = 0;
+    while (bad < n && (uint64_t)index[bad] < (uint64_t)limit) bad++;
+    if (bad == n) return PL_STATUS_OK;
+    char name[64], place[160] = "";
+    size_t used = 0;
+    int64_t block = n, rest = bad;
+    for (int d = 0; d < t->ndim && used < sizeof place; d++) {
+        block /= t->shape[d];
+        used += (size_t)snprintf(place + used, sizeof place - used, d ? ", %lld" : "%lld", (long long)(rest / block));
+        rest %= block;
+    }
+    return pl__fail(PL_STATUS_INDEX, "%s: %s[%s] is %lld, expected 0 to %lld, %s", op->name,
+                    pl__port_name(op, input, name, sizeof name), place, (long long)index[bad], (long long)limit - 1,
+                    what);
 }
 
 pl_status pl__check_rate(const pl_op *op, const char *name, double value)

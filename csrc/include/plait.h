@@ -203,6 +203,9 @@ typedef struct pl_op {
     X(activation)     \
     X(layer_norm)     \
     X(rms_norm)       \
+    X(l2_normalize)   \
+    X(dropout)        \
+    X(embedding)      \
     X(stream_concat)  \
     X(stream_split)   \
     X(pool)           \
@@ -232,6 +235,18 @@ typedef struct pl_attr_layer_norm { double eps; } pl_attr_layer_norm;
 /* y = x / sqrt(mean(x^2) + eps) weight over the last dimension.
  * in: x (..., D), weight (D) or absent.  out: y (..., D).  saved: 1 / sqrt(mean(x^2) + eps). */
 typedef struct pl_attr_rms_norm { double eps; } pl_attr_rms_norm;
+
+/* y = x / |x| over the last dimension; rows with |x| <= eps give 0 and no gradient.
+ * in: x (..., D).  out: y (..., D).  saved: 1 / |x|. */
+typedef struct pl_attr_l2_normalize { double eps; } pl_attr_l2_normalize;
+
+/* y = x / (1 - p) with probability 1 - p, else 0; y = x when not training. Element e is dropped when word e of the
+ * stream is below p 2^32.  in: x of any shape.  out: y. */
+typedef struct pl_attr_dropout { double p; int training; } pl_attr_dropout;
+
+/* y[i] = weight[ids[i]].  in: ids of any shape, weight (V, D).  out: y, the shape of ids and D. Rows of padding_idx
+ * (-1: none) bring no gradient. */
+typedef struct pl_attr_embedding { int64_t padding_idx; } pl_attr_embedding;
 
 /* Per sample the segments of several streams, in order.  in, repeated: rows (N_i, D), offsets (B + 1) or absent: a
  * matrix whose rows every sample gets.  out: rows (N, D), whose offsets are the sum of all offsets. */

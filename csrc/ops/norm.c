@@ -1,11 +1,11 @@
-/* norm.c - layer norm and RMS norm of rows over threads, for the operators and for fused blocks. */
+/* norm.c - layer norm, RMS norm and L2 norm of rows over threads, for the operators and for fused blocks. */
 #include "ops.h"
 
 #define NORM_NS 0.25 /* an element costs about this */
 
 typedef struct norm {
     const pl_simd *simd;
-    bool centred;
+    int kind;
     int64_t rows, width;
     const float *x, *weight, *bias;
     float eps;
@@ -19,7 +19,7 @@ static int64_t grain_of(int64_t width) { return pl__grain(NORM_NS * (double)widt
 static void forward_range(void *arg, int64_t begin, int64_t end)
 {
     const norm *a = arg;
-    a->simd->norm_forward(a->centred, end - begin, a->width, a->x + begin * a->width, a->weight, a->bias, a->eps,
+    a->simd->norm_forward(a->kind, end - begin, a->width, a->x + begin * a->width, a->weight, a->bias, a->eps,
                           a->y + begin * a->width, a->mean_out ? a->mean_out + begin : NULL,
                           a->rstd_out ? a->rstd_out + begin : NULL);
 }
@@ -42,7 +42,7 @@ static void backward_range(void *arg, int64_t begin, int64_t end)
         const int64_t rows = end - i < CHUNK ? end - i : CHUNK, at = i * a->width;
         float *dweight = a->partial ? a->partial + i / CHUNK * 2 * a->width : NULL;
         if (dweight) memset(dweight, 0, (size_t)(2 * a->width) * sizeof *dweight);
-        a->simd->norm_backward(rows, a->width, a->x + at, a->weight, a->mean ? a->mean + i : NULL, a->rstd + i,
+        a->simd->norm_backward(a->kind, rows, a->width, a->x + at, a->weight, a->mean ? a->mean + i : NULL, a->rstd + i,
                                a->dy + at, a->plus ? a->plus + at : NULL, a->dx ? a->dx + at : NULL, dweight,
                                dweight ? dweight + a->width : NULL);
     }
@@ -65,7 +65,7 @@ static pl_status run_backward(const pl_context *ctx, norm *a, float *dweight, bo
 void pl__layer_norm_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
                             const float *bias, double eps, float *y, float *mean, float *rstd)
 {
-    norm a = {.simd = ctx->simd, .centred = true, .width = width, .x = x, .weight = weight, .bias = bias,
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_LAYER, .width = width, .x = x, .weight = weight, .bias = bias,
               .eps = (float)eps, .y = y, .mean_out = mean, .rstd_out = rstd};
     pl__parallel_ranges(ctx, rows, grain_of(width), forward_range, &a);
 }
@@ -82,7 +82,7 @@ pl_status pl__layer_norm_backward(const pl_context *ctx, int64_t rows, int64_t w
                                   const float *weight, const float *mean, const float *rstd, const float *dy,
                                   const float *plus, float *dx, float *dweight, bool add_dw, float *dbias, bool add_db)
 {
-    norm a = {.simd = ctx->simd, .rows = rows, .width = width, .x = x, .weight = weight, .mean = mean, .rstd = rstd,
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_LAYER, .rows = rows, .width = width, .x = x, .weight = weight, .mean = mean, .rstd = rstd,
               .dy = dy, .plus = plus, .dx = dx};
     return run_backward(ctx, &a, dweight, add_dw, dbias, add_db);
 }
@@ -90,7 +90,7 @@ pl_status pl__layer_norm_backward(const pl_context *ctx, int64_t rows, int64_t w
 void pl__rms_norm_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
                           double eps, float *y, float *rstd)
 {
-    norm a = {.simd = ctx->simd, .centred = false, .width = width, .x = x, .weight = weight, .eps = (float)eps, .y = y,
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_RMS, .width = width, .x = x, .weight = weight, .eps = (float)eps, .y = y,
               .rstd_out = rstd};
     pl__parallel_ranges(ctx, rows, grain_of(width), forward_range, &a);
 }
@@ -105,5 +105,23 @@ pl_status pl__rms_norm_backward(const pl_context *ctx, int64_t rows, int64_t wid
                                 const float *weight, const float *rstd, const float *dy, const float *plus, float *dx,
                                 float *dweight, bool add_dw)
 {
-    return pl__layer_norm_backward(ctx, rows, width, x, weight, NULL, rstd, dy, plus, dx, dweight, add_dw, NULL, false);
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_RMS, .rows = rows, .width = width, .x = x, .weight = weight,
+              .rstd = rstd, .dy = dy, .plus = plus, .dx = dx};
+    return run_backward(ctx, &a, dweight, add_dw, NULL, false);
+}
+
+void pl__l2_normalize_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, double eps, float *y,
+                              float *reciprocal)
+{
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_L2, .width = width, .x = x, .eps = (float)eps, .y = y,
+              .rstd_out = reciprocal};
+    pl__parallel_ranges(ctx, rows, grain_of(width), forward_range, &a);
+}
+
+void pl__l2_normalize_backward(const pl_context *ctx, int64_t rows, int64_t width, const float *x,
+                               const float *reciprocal, const float *dy, const float *plus, float *dx)
+{
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_L2, .rows = rows, .width = width, .x = x, .rstd = reciprocal,
+              .dy = dy, .plus = plus, .dx = dx};
+    pl__parallel_ranges(ctx, rows, grain_of(2 * width), backward_range, &a);
 }

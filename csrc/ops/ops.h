@@ -41,6 +41,17 @@ pl_status pl__rms_norm_backward(const pl_context *ctx, int64_t rows, int64_t wid
                                 const float *weight, const float *rstd, const float *dy, const float *plus, float *dx,
                                 float *dweight, bool add_dw);
 
+/* y = x / |x| by rows; `reciprocal` (rows): 1 / |x|, 0 where |x| <= eps. */
+void pl__l2_normalize_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, double eps, float *y,
+                              float *reciprocal);
+void pl__l2_normalize_backward(const pl_context *ctx, int64_t rows, int64_t width, const float *x,
+                               const float *reciprocal, const float *dy, const float *plus, float *dx);
+
+/* op_dropout.c: y = plus + dropout(x), plus may be NULL; y == x and y == plus are allowed. Element e has word e % 4 of
+ * block `block` + e / 4: an operator with several masks gives each its own range of blocks. */
+void pl__dropout_run(const pl_context *ctx, uint64_t key, uint64_t counter, uint64_t block, double rate, const float *x,
+                     const float *plus, float *y, int64_t n);
+
 /* out[j] (+)= sum over rows of x (rows, width). */
 void pl__column_sums(const pl_context *ctx, const float *x, int64_t rows, int64_t width, float *out, bool accumulate);
 /* The same where rows lie `row` apart. */

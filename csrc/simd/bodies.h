@@ -1,9 +1,13 @@
 /* bodies.h - all bodies and the table they fill; included by table_<isa>.c inside its target pragma. */
+#include "vec_random.h"
+
 #include "body_act.h"
+#include "body_dropout.h"
 #include "body_norm.h"
 #include "body_optim.h"
 #include "body_pool.h"
 #include "body_reduce.h"
+#include "body_rows.h"
 
 const pl_simd PL_TABLE = {
     .isa = PL_TABLE_ISA,

@@ -1,4 +1,5 @@
-/* body_norm.h - layer norm and RMS norm of rows. Formulas: plait.reference.layer_norm, rms_norm.
+/* body_norm.h - layer norm, RMS norm and L2 norm of rows. Formulas: plait.reference.layer_norm, rms_norm,
+ * l2_normalize.
  *
  * A row is read three times in forward, from the first-level cache: sum, squares of what is left, result. Taking the
  * mean out first keeps the variance right where the mean is large against it. */
@@ -41,21 +42,41 @@ INLINE void row_normalise(const float *x, int64_t n, float mean, float rstd, con
     }
 }
 
-static void norm_forward(int centred, int64_t rows, int64_t width, const float *x, const float *weight,
+/* 1 / |x|, or 0 where |x| <= eps. Rows whose squares leave the range of float are scaled first. */
+INLINE float row_reciprocal(const float *x, int64_t n, float eps)
+{
+    float s, q;
+    row_sums(x, n, 0, &s, &q);
+    float norm = sqrtf(q);
+    if (!(q > 1e-30f && q < 1e37f)) { /* rare */
+        float large = 0;
+        for (int64_t j = 0; j < n; j++) large = fabsf(x[j]) > large ? fabsf(x[j]) : large;
+        double sum = 0;
+        for (int64_t j = 0; large > 0 && j < n; j++) sum += (double)(x[j] / large) * (x[j] / large);
+        norm = q == q ? (float)(large * sqrt(sum)) : q;
+    }
+    return norm <= eps ? 0 : 1.0f / norm;
+}
+
+static void norm_forward(int kind, int64_t rows, int64_t width, const float *x, const float *weight,
                          const float *bias, float eps, float *y, float *mean, float *rstd)
 {
     const float share = 1.0f / (float)width;
     for (int64_t i = 0; i < rows; i++, x += width, y += width) {
-        float m = 0, s, q;
-        if (centred) {
+        float m = 0, r, s, q;
+        if (kind == PL__NORM_LAYER) {
             row_sums(x, width, 0, &s, NULL);
             m = s * share;
         }
-        row_sums(x, width, m, &s, &q);
-        s *= share; /* what rounding left in the mean */
-        q = centred ? q * share - s * s : q * share;
-        const float r = 1.0f / sqrtf(q + eps);
-        if (centred) m += s;
+        if (kind == PL__NORM_L2) {
+            r = row_reciprocal(x, width, eps);
+        } else {
+            row_sums(x, width, m, &s, &q);
+            s = kind == PL__NORM_LAYER ? s * share : 0; /* what rounding left in the mean */
+            q = q * share - s * s;
+            r = 1.0f / sqrtf((q < 0 ? 0 : q) + eps); /* rounding may go below 0 */
+            m += s;
+        }
         if (mean) mean[i] = m;
         if (rstd) rstd[i] = r;
         row_normalise(x, width, m, r, weight, bias, y);
@@ -71,6 +92,7 @@ static void norm_again(int64_t rows, int64_t width, const float *x, const float 
 
 typedef struct norm_rows {
     int64_t width;
+    float share; /* of one element in the means: 1 / width */
     const float *x, *weight, *dy, *plus;
     float *dx, *dweight, *dbias;
     const float *mean, *rstd;
@@ -95,7 +117,7 @@ INLINE void norm_back_sums(const norm_rows *p, int R, bool params, bool dx, int6
     if (params) vstore_upto(p->dweight + j, dw, n), vstore_upto(p->dbias + j, db, n);
 }
 
-/* Second visit: dx = rstd (g - mean(g) - hat mean(g hat)), g = dy weight. */
+/* Second visit: dx = rstd (g - mean(g) - hat mean(g hat)), g = dy weight; a sum and no mean for the L2 norm. */
 INLINE void norm_back_dx(const norm_rows *p, int R, int64_t j, int64_t n, const float *sum, const float *along)
 {
     const vf w = p->weight ? vload_upto(p->weight + j, n) : vset(1.0f);
@@ -115,11 +137,10 @@ INLINE void norm_back_rows(const norm_rows *p, int R, bool params, bool dx)
     for (; j + PL_VL <= p->width; j += PL_VL) norm_back_sums(p, R, params, dx, j, PL_VL, sums, alongs);
     if (j < p->width) norm_back_sums(p, R, params, dx, j, p->width - j, sums, alongs);
     if (!dx) return;
-    const float share = 1.0f / (float)p->width;
     float sum[4], along[4];
     for (int r = 0; r < R; r++) {
-        sum[r] = p->mean ? vsum(sums[r]) * share : 0;
-        along[r] = vsum(alongs[r]) * share;
+        sum[r] = p->mean ? vsum(sums[r]) * p->share : 0;
+        along[r] = vsum(alongs[r]) * p->share;
     }
     for (j = 0; j + PL_VL <= p->width; j += PL_VL) norm_back_dx(p, R, j, PL_VL, sum, along);
     if (j < p->width) norm_back_dx(p, R, j, p->width - j, sum, along);
@@ -143,11 +164,11 @@ INLINE void norm_back_all(norm_rows p, int64_t rows, bool params, bool dx)
     }
 }
 
-static void norm_backward(int64_t rows, int64_t width, const float *x, const float *weight, const float *mean,
-                          const float *rstd, const float *dy, const float *plus, float *dx, float *dweight,
-                          float *dbias)
+static void norm_backward(int kind, int64_t rows, int64_t width, const float *x, const float *weight,
+                          const float *mean, const float *rstd, const float *dy, const float *plus, float *dx,
+                          float *dweight, float *dbias)
 {
-    const norm_rows p = {width, x, weight, dy, plus, dx, dweight, dbias, mean, rstd};
+    const norm_rows p = {width, kind == PL__NORM_L2 ? 1.0f : 1.0f / (float)width, x, weight, dy, plus, dx, dweight, dbias, mean, rstd};
     if (dweight && dx)
         norm_back_all(p, rows, true, true);
     else if (dweight)

@@ -19,6 +19,9 @@ typedef struct pl__sgd_factors {
     int nesterov;
 } pl__sgd_factors;
 
+/* The norms that share a kernel. */
+enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
+
 #define PL_SIMD_LIST(K)                                                                                       \
     /* y = act(x), n elements; x == y is allowed */                                                           \
     K(act_forward, (int act, const float *x, float *y, int64_t n))                                            \
@@ -26,18 +29,27 @@ typedef struct pl__sgd_factors {
     K(act_backward, (int act, const float *x, const float *dy, float *dx, float *y, int64_t n))               \
     /* dx += dy * act'(x) */                                                                                  \
     K(act_backward_add, (int act, const float *x, const float *dy, float *dx, int64_t n))                     \
-    /* y = (x - mean) rstd weight + bias by rows; for rms_norm (not `centred`) mean = 0.    \
-       weight, bias, mean, rstd may be NULL; y == x is allowed */                                             \
-    K(norm_forward, (int centred, int64_t rows, int64_t width, const float *x, const float *weight,           \
+    /* y = (x - mean) rstd weight + bias by rows, where only PL__NORM_LAYER has a mean, and rstd is 1 / |x| or   \
+       0 for PL__NORM_L2; weight, bias, mean, rstd may be NULL; y == x is allowed */                          \
+    K(norm_forward, (int kind, int64_t rows, int64_t width, const float *x, const float *weight,              \
                      const float *bias, float eps, float *y, float *mean, float *rstd))                       \
-    /* the same y again, from the saved mean (NULL: not centred) and rstd */                                  \
+    /* the same y again, from what was saved */                                                               \
     K(norm_again, (int64_t rows, int64_t width, const float *x, const float *weight, const float *bias,       \
                    const float *mean, const float *rstd, float *y))                                           \
-    /* dx = plus + gradient, if dx is not NULL; plus may be NULL; dx == dy and dx == plus are allowed.          \
+    /* dx = plus + gradient, if dx is not NULL; plus may be NULL; dx == dy and dx == plus are allowed.        \
        dweight += and dbias += both, if dweight is not NULL */                                                \
-    K(norm_backward, (int64_t rows, int64_t width, const float *x, const float *weight, const float *mean,    \
-                      const float *rstd, const float *dy, const float *plus, float *dx, float *dweight,       \
-                      float *dbias))                                                                          \
+    K(norm_backward, (int kind, int64_t rows, int64_t width, const float *x, const float *weight,             \
+                      const float *mean, const float *rstd, const float *dy, const float *plus, float *dx,    \
+                      float *dweight, float *dbias))                                                          \
+    /* y = plus + x * scale where the element's word is not below `below`, else plus (NULL: 0); element 0 has  \
+       word 0 of `block`; y == x and y == plus are allowed */                                                 \
+    K(dropout, (uint64_t key, uint64_t counter, uint64_t block, uint32_t below, float scale, const float *x,  \
+                const float *plus, float *y, int64_t n))                                                      \
+    /* y[i] = table[index[i]] */                                                                              \
+    K(rows_gather, (const int64_t *index, int64_t n, int64_t width, const float *table, float *y))            \
+    /* dtable[index[i]] += dy[i] in columns [c0, c1), but for the index `skip` */                             \
+    K(rows_scatter_add, (const int64_t *index, int64_t n, int64_t width, int64_t c0, int64_t c1, int64_t skip,\
+                         const float *dy, float *dtable))                                                     \
     /* y += x */                                                                                              \
     K(add_into, (const float *x, float *y, int64_t n))                                                        \
     /* pooling of the rows of one segment, columns [c0, c1), see body_pool.h; index may be NULL */            \

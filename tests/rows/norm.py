@@ -1,4 +1,4 @@
-"""Rows of layer norm and RMS norm: widths around the vector lengths, and row counts around the row blocks."""
+"""Rows of layer norm, RMS norm and L2 norm: widths around the vector lengths, and row counts around the row blocks."""
 
 from cases import Case
 
@@ -23,6 +23,15 @@ def rms(name, *shape, options=None, errors=(), **which):
     return Case(f"rms_norm-{name}", "ops.rms_norm", make, options or {}, ("x", "weight"), errors)
 
 
+def l2(name, *shape, zero=(), scale=1.0, options=None, errors=()):
+    def make(rng):
+        x = rng.standard_normal(shape) * scale
+        x[list(zero)] = 0
+        return {"x": x}
+
+    return Case(f"l2_normalize-{name}", "ops.l2_normalize", make, options or {}, ("x",), errors)
+
+
 LAYER_ERRORS = (
     ({"weight": "float:3"}, ValueError, "layer_norm: weight has shape (3,), expected (33,), the last dimension of x"),
     ({"bias": "float:1,33"}, ValueError, "layer_norm: bias has shape (1, 33), expected (33,)"),
@@ -36,6 +45,12 @@ RMS_ERRORS = (
     ({"weight": "float:3"}, ValueError, "rms_norm: weight has shape (3,), expected (33,), the last dimension of x"),
     ({"x": "float:4,0"}, ValueError, "rms_norm: x has width 0, expected at least 1"),
     ({"eps": -1.0}, ValueError, "rms_norm: eps is -1, expected a finite number above 0"),
+)
+
+L2_ERRORS = (
+    ({"x": "float:4,0"}, ValueError, "l2_normalize: x has width 0, expected at least 1"),
+    ({"x": "int:4,5"}, TypeError, "l2_normalize: x has dtype int64, expected a floating dtype"),
+    ({"eps": float("nan")}, ValueError, "l2_normalize: eps is nan, expected a finite number above 0"),
 )
 
 ROWS = [
@@ -57,4 +72,10 @@ ROWS = [
     rms("pictures", 2, 3, 5, 12),
     rms("plain", 9, 24, weight=False),
     rms("eps", 7, 20, options={"eps": 0.5}),
+    l2("33", 13, 33, errors=L2_ERRORS),
+    *[l2(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (4, 8), (6, 16), (70, 64), (2, 769))],
+    l2("no-rows", 0, 16),
+    l2("pictures", 2, 3, 5, 12),
+    l2("eps", 9, 20, options={"eps": 4.0}),  # some rows are shorter
+    l2("long", 5, 20, scale=1e25),
 ]

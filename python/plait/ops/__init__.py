@@ -22,8 +22,10 @@ from .arithmetic import (
     subtract,
     where,
 )
+from .dropout import dropout
+from .embedding import embedding
 from .linear import linear, mlp
-from .norm import layer_norm, rms_norm
+from .norm import l2_normalize, layer_norm, rms_norm
 from .patch import patch_embed
 from .pool import attention_pool, pool
 from .reduce import log_softmax, max, mean, min, softmax, sum
@@ -50,10 +52,13 @@ __all__ = [
     "concat",
     "concatenate",
     "divide",
+    "dropout",
+    "embedding",
     "exp",
     "expand_dims",
     "gelu",
     "index",
+    "l2_normalize",
     "layer_norm",
     "linear",
     "log",

@@ -1,10 +1,10 @@
-"""Layer norm and RMS norm."""
+"""Layer norm, RMS norm and L2 norm."""
 
 from __future__ import annotations
 
 from ._apply import apply, operators
 
-_layer_norm, _rms_norm = operators["layer_norm"], operators["rms_norm"]
+_layer_norm, _rms_norm, _l2_normalize = operators["layer_norm"], operators["rms_norm"], operators["l2_normalize"]
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -73,3 +73,35 @@ def rms_norm(x, weight=None, eps=1e-6):
     Tensor([[1.2, 1.6, 0. , 0. ]])
     """
     return apply(_rms_norm, (x, weight), {"eps": eps})
+
+
+def l2_normalize(x, eps=1e-12):
+    r"""Rows of length one over the last dimension: :math:`y = x / \lVert x \rVert_2`.
+
+    A row of zeros (or at most ``eps`` long), such as the feature of an absent modality, stays zero and gets no
+    gradient. Rows too long or too short for float32 squares are scaled on the way and come out right.
+
+    Parameters
+    ----------
+    x : (..., D) array or Tensor
+    eps : float
+        Above 0.
+
+    Returns
+    -------
+    Tensor
+        (..., D).
+
+    Raises
+    ------
+    ValueError
+        D is 0, or ``eps`` is not a finite number above 0.
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.ops.l2_normalize([[3.0, 4.0], [0.0, 0.0]])
+    Tensor([[0.6, 0.8],
+            [0. , 0. ]])
+    """
+    return apply(_l2_normalize, (x,), {"eps": eps})

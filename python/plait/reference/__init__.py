@@ -7,8 +7,10 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 """
 
 from .activation import activation, activation_backward
+from .dropout import dropout, dropout_backward
+from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
-from .norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
+from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .random import drop_below, philox, random_words
 from .streams import (
     attention_pool,
@@ -29,6 +31,12 @@ __all__ = [
     "attention_pool",
     "attention_pool_backward",
     "drop_below",
+    "dropout",
+    "dropout_backward",
+    "embedding",
+    "embedding_backward",
+    "l2_normalize",
+    "l2_normalize_backward",
     "layer_norm",
     "layer_norm_backward",
     "linear",

@@ -1,4 +1,4 @@
-"""Twins of layer norm and RMS norm, over the last dimension."""
+"""Twins of layer norm, RMS norm and L2 norm, over the last dimension."""
 
 from __future__ import annotations
 
@@ -45,3 +45,21 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-6):
     g = _affine(dy, weight)
     dx = rstd * (g - hat * (g * hat).mean(-1, keepdims=True))
     return dx, None if weight is None else _rows_of(dy * hat).sum(0)
+
+
+def _reciprocal_norm(x, eps):
+    norm = np.sqrt((x**2).sum(-1, keepdims=True))
+    return np.where(norm <= eps, 0.0, 1 / np.maximum(norm, eps))
+
+
+def l2_normalize(x, eps=1e-12):
+    """y = x / |x|; rows with |x| <= eps give 0."""
+    x = np.asarray(x, np.float64)
+    return x * _reciprocal_norm(x, eps)
+
+
+def l2_normalize_backward(dy, x, eps=1e-12):
+    x = np.asarray(x, np.float64)
+    reciprocal = _reciprocal_norm(x, eps)
+    y = x * reciprocal
+    return (reciprocal * (dy - y * (dy * y).sum(-1, keepdims=True)),)
