@@ -11,8 +11,6 @@ import math
 import os
 from pathlib import Path
 
-import numpy as np
-
 from . import strictjson
 from .files import atomic_folder, read_file
 from .schema import unparse
@@ -100,8 +98,7 @@ def load_model(folder):
         with init.blank():
             model = build(model_type, config)
         _compare(infos, model.state_dict())
-        arrays = load_tensors(_WEIGHTS, fd)
-        model.load_state_dict({k: a if a.dtype.kind != "V" else a.astype(np.float32) for k, a in arrays.items()})
+        model.load_state_dict(load_tensors(_WEIGHTS, fd))
         with contextlib.suppress(FileNotFoundError):
             data = read_file(_TOKENIZER, _MAX_TOKENIZER, fd)
             model.tokenizer = _tokenizer(strictjson.loads(data, _TOKENIZER))

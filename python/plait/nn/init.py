@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-__all__ = ["normal", "seeded", "xavier_uniform"]
+__all__ = ["blank", "normal", "seeded", "xavier_uniform"]
 
 _local = threading.local()
 
@@ -43,13 +43,28 @@ def seeded(seed):
             _local.rng = previous
 
 
+@contextlib.contextmanager
+def blank():
+    """Modules made inside begin with zeros: for weights that a file replaces at once."""
+    previous = getattr(_local, "blank", False)
+    _local.blank = True
+    try:
+        yield
+    finally:
+        _local.blank = previous
+
+
 def normal(shape, std=0.02):
     """Normal values with mean 0."""
+    if getattr(_local, "blank", False):
+        return np.zeros(shape, np.float32)
     return (_rng().standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
 
 
 def xavier_uniform(shape, gain=1.0):
     """Glorot & Bengio (2010): uniform in +-gain * sqrt(6 / (fan_in + fan_out)); weights are (out, in, ...)."""
+    if getattr(_local, "blank", False):
+        return np.zeros(shape, np.float32)
     fan_out, fan_in = shape[0], int(np.prod(shape[1:]))
     bound = gain * (6.0 / (fan_in + fan_out)) ** 0.5
     return (_rng().random(shape, dtype=np.float32) * 2 - 1) * np.float32(bound)
