@@ -1,5 +1,7 @@
 """plait: multimodal deep learning for NumPy, in C, on oneDNN."""
 
+import importlib
+
 from plait import (
     _load,  # noqa: F401  (first: it decides which oneDNN serves the core)
     ops,
@@ -11,15 +13,50 @@ from plait.ops._apply import seed
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor, no_grad
 
+from plait import nn, optim  # isort: skip  (they take the names above from this module)
+
+# Imported on first use, so that `import plait` stays quick.
+_MODULES = ("io", "models")
+_NAMES = {
+    "create_model": ("plait.models", "create_model"),
+    "list_models": ("plait.models", "list_models"),
+    "load": ("plait.io", "load_model"),
+    "show_config": ("plait.config", "show_config"),
+}
+
 __all__ = [
     "Stream",
     "Tensor",
     "__version__",
     "as_stream",
+    "create_model",
     "get_num_threads",
+    "io",
+    "list_models",
+    "load",
+    "models",
+    "nn",
     "no_grad",
     "ops",
+    "optim",
     "reference",
     "seed",
     "set_num_threads",
+    "show_config",
 ]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        value = importlib.import_module(f"plait.{name}")
+    elif name in _NAMES:
+        module, attribute = _NAMES[name]
+        value = getattr(importlib.import_module(module), attribute)
+    else:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -111,7 +111,9 @@ def load_checkpoint(folder) -> Checkpoint:
     if not isinstance(header, dict) or set(header) != {"format", "version", "step", "files", "state"}:
         raise ValueError(f"{where}: expected format, version, step, files and state")
     if header["format"] != _FORMAT or header["version"] != _VERSION:
-        raise ValueError(f"{where}: {header['format']!r} version {header['version']!r}, expected {_FORMAT!r} {_VERSION}")
+        raise ValueError(
+            f"{where}: {header['format']!r} version {header['version']!r}, expected {_FORMAT!r} {_VERSION}"
+        )
     step, files, state = header["step"], header["files"], header["state"]
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise ValueError(f"{where}: step is {step!r}, expected a whole number")

@@ -1,4 +1,4 @@
-"""A model in a folder: ``config.json`` with a closed schema, ``model.safetensors``, and ``tokenizer.json`` if it has one.
+"""A model in a folder: ``config.json`` with a closed schema, ``model.safetensors``, and ``tokenizer.json`` if any.
 
 All three are data. The type of a model is looked up in a table of this library, and nothing is built before the
 configuration and the header of the weights were found to fit each other.

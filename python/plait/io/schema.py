@@ -149,7 +149,9 @@ def parse(cls, data, path: str = "config"):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
-            raise ValueError(f"{path}.{key if isinstance(key, str) else _show(key)} is unknown, expected keys: {', '.join(fields)}")
+            raise ValueError(
+                f"{path}.{key if isinstance(key, str) else _show(key)} is unknown, expected keys: {', '.join(fields)}"
+            )
     missing = [name for name, f in fields.items() if name not in data and f.default is _REQUIRED]
     if missing:
         raise ValueError(f"{path}.{missing[0]} is missing")

@@ -7,6 +7,7 @@ taken for tensors, so a hostile file costs no more than its own size.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -184,9 +185,10 @@ def _info(entry, where):
         raise ValueError(f"{where}: shape is {repr(shape)[:80]}, expected at most {_MAX_RANK} sizes of at least 0")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
         raise ValueError(f"{where}: data_offsets is {repr(offsets)[:80]}, expected [begin, end]")
-    due = _ITEMSIZE[dtype]
-    for n in shape:  # Python integers: no product can wrap
-        due *= n
+    # Python integers: no product can wrap. NumPy counts the sizes beside a zero as well.
+    if math.prod(n for n in shape if n) * _ITEMSIZE[dtype] >= 2**63:
+        raise ValueError(f"{where}: shape is {repr(shape)[:80]}, which no array can have")
+    due = math.prod(shape) * _ITEMSIZE[dtype]
     begin, end = offsets
     if end - begin != due:
         raise ValueError(f"{where}: {end - begin} bytes, expected {due} for {dtype} {tuple(shape)}")
@@ -194,7 +196,6 @@ def _info(entry, where):
 
 
 def _is_size(n):
-    # 2**63 - 1 is what an ndarray can count to.
     return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63
 
 
