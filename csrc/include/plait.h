@@ -252,7 +252,8 @@ typedef struct pl_attr_embedding { int64_t padding_idx; } pl_attr_embedding;
  * matrix whose rows every sample gets.  out: rows (N, D), whose offsets are the sum of all offsets. */
 typedef struct pl_attr_stream_concat { int64_t samples; /* -1: from the offsets */ } pl_attr_stream_concat;
 
-/* The inverse.  in: x (N, D), offsets (B + 1), parts (P, B + 1), the offsets of each part.  out: rows (N_i, D), P times. */
+/* stream_split: the inverse.  in: x (N, D), offsets (B + 1), parts (P, B + 1): the offsets of each part.
+ * out: rows (N_i, D), P times. */
 
 /* One row a sample, zeros where it has no rows.  in: x (N, D), offsets (B + 1).  out: y (B, D).
  * saved: the row within its sample that was the largest (B, D) int64, for max. */

@@ -65,15 +65,10 @@ static void unpool_units(void *arg, int64_t first, int64_t last)
     for (int64_t u = first; u < last; u++) {
         const int64_t b = u / j->heads, h = u % j->heads, begin = offsets[b], n = offsets[b + 1] - begin;
         const float *w = j->weights + h * j->rows + begin, *dy = (const float *)j->call->dout[0].data + b * j->width;
-        if (dscores) {
-            float *dw = j->dweights + h * j->rows + begin;
-            simd->pool_products((const float *)j->call->in[X].data + begin * j->width, dy, n, j->width, h * part,
-                                (h + 1) * part, dw);
-            score_gradient(j, w, dw, n, dscores + begin * j->heads + h);
-        }
-        for (int64_t i = 0; dx && i < n; i++)
-            simd->pool_spread(dy, w[i], 1, j->width, h * part, (h + 1) * part, dx + (begin + i) * j->width,
-                              pl__adds(j->call, X));
+        float *dw = dscores ? j->dweights + h * j->rows + begin : NULL;
+        simd->pool_weighted_back((const float *)j->call->in[X].data + begin * j->width, w, dy, n, j->width, h * part,
+                                 (h + 1) * part, dx ? dx + begin * j->width : NULL, pl__adds(j->call, X), dw);
+        if (dw) score_gradient(j, w, dw, n, dscores + begin * j->heads + h);
     }
 }
 

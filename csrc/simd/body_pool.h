@@ -8,25 +8,34 @@ static void add_into(const float *x, float *y, int64_t n)
 }
 
 /* The first of equal rows wins; NaN beats every number, so that it is not hidden. */
+INLINE void max_step(vf value, int64_t i, vf *best, vi *at)
+{
+    const vi better = (value > *best) | ((value != value) & (*best == *best));
+    *best = vselect(better, value, *best);
+    *at = (better & (int32_t)i) | (~better & *at);
+}
+
 static void pool_max(const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int64_t *index)
 {
-    for (int64_t j = c0; j < c1; j += PL_VL) {
-        const int64_t n = c1 - j < PL_VL ? c1 - j : PL_VL;
-        vf best = n == PL_VL ? vload(x + j) : vload_n(x + j, n);
-        vi at = {0};
-        for (int64_t i = 1; i < rows; i++) {
-            const float *from = x + i * row + j;
-            const vf value = n == PL_VL ? vload(from) : vload_n(from, n);
-            const vi better = (value > best) | ((value != value) & (best == best));
-            best = vselect(better, value, best);
-            at = (better & (int32_t)i) | (~better & at);
+    int64_t j = c0;
+    for (; j + 4 * PL_VL <= c1; j += 4 * PL_VL) {
+        vf best[4];
+        vi at[4] = {{0}};
+        for (int u = 0; u < 4; u++) best[u] = vload(x + j + u * PL_VL);
+        for (int64_t i = 1; i < rows; i++)
+            for (int u = 0; u < 4; u++) max_step(vload(x + i * row + j + u * PL_VL), i, &best[u], &at[u]);
+        for (int u = 0; u < 4; u++) {
+            vstore(out + j + u * PL_VL, best[u]);
+            for (int64_t l = 0; index && l < PL_VL; l++) index[j + u * PL_VL + l] = at[u][l];
         }
-        if (n == PL_VL)
-            vstore(out + j, best);
-        else
-            vstore_n(out + j, best, n);
-        if (index)
-            for (int64_t l = 0; l < n; l++) index[j + l] = at[l];
+    }
+    for (; j < c1; j += PL_VL) {
+        const int64_t n = c1 - j < PL_VL ? c1 - j : PL_VL;
+        vf best = vload_upto(x + j, n);
+        vi at = {0};
+        for (int64_t i = 1; i < rows; i++) max_step(vload_upto(x + i * row + j, n), i, &best, &at);
+        vstore_upto(out + j, best, n);
+        for (int64_t l = 0; index && l < n; l++) index[j + l] = at[l];
     }
 }
 
@@ -88,29 +97,27 @@ static void pool_weighted(const float *x, const float *weight, int64_t rows, int
         for (int u = 0; u < 4; u++) vstore(out + j + u * PL_VL, s[u]);
     }
     for (; j < c1; j += PL_VL) {
-        const int64_t n = c1 - j < PL_VL ? c1 - j : PL_VL;
         vf s = {0};
-        for (int64_t i = 0; i < rows; i++) s += vload_n(x + i * row + j, n) * weight[i];
-        vstore_n(out + j, s, n);
+        for (int64_t i = 0; i < rows; i++) s += vload_upto(x + i * row + j, c1 - j) * weight[i];
+        vstore_upto(out + j, s, c1 - j);
     }
 }
 
-/* dweight[i] = sum over j of g[j] * x[i, j] */
-static void pool_products(const float *x, const float *g, int64_t rows, int64_t row, int64_t c0, int64_t c1,
-                          float *dweight)
+/* The way back: dx[i, j] (+)= weight[i] * g[j] and dweight[i] = sum over j of g[j] * x[i, j]; either may be NULL. */
+static void pool_weighted_back(const float *x, const float *weight, const float *g, int64_t rows, int64_t row,
+                               int64_t c0, int64_t c1, float *dx, int add, float *dweight)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float *from = x + i * row;
-        vf s0 = {0}, s1 = {0};
-        int64_t j = c0;
-        for (; j + 2 * PL_VL <= c1; j += 2 * PL_VL) {
-            s0 += vload(from + j) * vload(g + j);
-            s1 += vload(from + j + PL_VL) * vload(g + j + PL_VL);
+        float *to = dx ? dx + i * row : NULL;
+        vf sum = {0};
+        for (int64_t j = c0; j < c1; j += PL_VL) {
+            const vf slope = vload_upto(g + j, c1 - j);
+            if (dweight) sum += vload_upto(from + j, c1 - j) * slope;
+            if (!to) continue;
+            const vf flow = slope * weight[i];
+            vstore_upto(to + j, add ? vload_upto(to + j, c1 - j) + flow : flow, c1 - j);
         }
-        for (; j < c1; j += PL_VL) {
-            const int64_t n = c1 - j < PL_VL ? c1 - j : PL_VL;
-            s0 += vload_n(from + j, n) * vload_n(g + j, n);
-        }
-        dweight[i] = vsum(s0 + s1);
+        if (dweight) dweight[i] = vsum(sum);
     }
 }

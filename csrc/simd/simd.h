@@ -59,8 +59,8 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(pool_softmax, (const float *score, int64_t stride, int64_t n, float *weight))                           \
     K(pool_weighted, (const float *x, const float *weight, int64_t rows, int64_t row, int64_t c0, int64_t c1, \
                       float *out))                                                                            \
-    K(pool_products, (const float *x, const float *g, int64_t rows, int64_t row, int64_t c0, int64_t c1,      \
-                      float *dweight))                                                                        \
+    K(pool_weighted_back, (const float *x, const float *weight, const float *g, int64_t rows, int64_t row,    \
+                           int64_t c0, int64_t c1, float *dx, int add, float *dweight))                       \
     /* out[j] (+)= sum over rows i of x[i, j], columns [c0, c1) */                                            \
     K(column_sums, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int accumulate)) \
     /* one optimiser step on n values; SGD without momentum has m NULL */                                     \

@@ -96,8 +96,11 @@ def stream_concat(streams):
         inputs += [part.rows, None if isinstance(part, Repeated) else part.offsets]
     rows = apply(_concat, tuple(inputs), {"samples": -1})
     samples = next(len(part) for part in parts if isinstance(part, Stream))
-    counts = [np.arange(samples + 1) * np.shape(p.rows)[0] if isinstance(p, Repeated) else p.offsets for p in parts]
-    offsets = np.sum(counts, axis=0, dtype=np.int64)
+    shared = sum(np.shape(p.rows)[0] for p in parts if isinstance(p, Repeated))
+    offsets = np.arange(samples + 1, dtype=np.int64) * shared
+    for part in parts:
+        if isinstance(part, Stream):
+            offsets += part.offsets
     times = None
     if all(isinstance(p, Stream) and p.times is not None for p in parts):
         times = np.empty(offsets[-1])
@@ -151,23 +154,25 @@ def stream_split(stream, parts):
     open_parts = [i for i, o in enumerate(offsets) if o is None]
     if len(open_parts) > 1:
         raise ValueError(f"stream_split: parts {open_parts} are None, expected at most one")
-    for i in open_parts:
-        offsets[i] = stream.offsets - np.sum([o for o in offsets if o is not None], axis=0, dtype=np.int64)
-        if (np.diff(offsets[i]) < 0).any():
-            b = int(np.flatnonzero(np.diff(offsets[i]) < 0)[0])
+    if open_parts:
+        taken = sum((o for o in offsets if o is not None), np.zeros_like(stream.offsets))
+        left = stream.offsets - taken
+        short = np.flatnonzero(left[1:] < left[:-1])
+        if short.size:
+            b = short[0]
             raise ValueError(
-                f"stream_split: parts take {stream.lengths[b] - np.diff(offsets[i])[b]} rows of sample {b}, which has "
-                f"{stream.lengths[b]}"
+                f"stream_split: parts take {taken[b + 1] - taken[b]} rows of sample {b}, which has {stream.lengths[b]}"
             )
+        offsets[open_parts[0]] = left
     rows = apply(_split, (stream.rows, stream.offsets, np.stack(offsets)), None)
     rows = rows if isinstance(rows, tuple) else (rows,)
-    out = []
-    for part, at, places, own in zip(parts, offsets, _places(offsets), rows, strict=True):
-        if isinstance(part, Stream):
-            out.append(Stream._trusted(own, part.offsets, part.times, part.grid))
-        else:
-            out.append(Stream._trusted(own, at, None if stream.times is None else stream.times[places]))
-    return out
+    times = [None] * len(parts) if stream.times is None else [stream.times[i] for i in _places(offsets)]
+    return [
+        Stream._trusted(own, part.offsets, part.times, part.grid)
+        if isinstance(part, Stream)
+        else Stream._trusted(own, at, when)
+        for part, own, at, when in zip(parts, rows, offsets, times, strict=True)
+    ]
 
 
 def _part_offsets(part, i, samples):
