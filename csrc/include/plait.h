@@ -225,6 +225,21 @@ typedef struct pl_attr_linear { int activation; } pl_attr_linear;
  * absent.  out: y (N, D).  saved: the sum before the activation (N, F). */
 typedef struct pl_attr_mlp { int activation; } pl_attr_mlp;
 
+/* Fused sublayers: y = x + drop(branch(norm(x))) with pre_norm, else y = norm(x + drop(branch(x))); norm 0 is layer
+ * norm, 1 RMS norm. mlp_block in: x (N, D), norm_weight (D), norm_bias (D) or absent, then weights as of mlp. */
+typedef struct pl_attr_mlp_block {
+    int activation, pre_norm, norm;
+    double eps, residual_dropout;
+} pl_attr_mlp_block;
+
+/* in: x (N, D), offsets (B + 1), norm_weight (D), norm_bias (D) or absent, weight ((heads + 2 kv_heads) Dh, D), bias,
+ * out_weight (D, heads Dh), out_bias; with a context: context (M, C), context_offsets (B + 1),
+ * context_weight (2 kv_heads Dh, C), context_bias, and weight (heads Dh, D). scale 0 is 1 / sqrt(Dh). */
+typedef struct pl_attr_attention_block {
+    int heads, kv_heads, causal, pre_norm, norm;
+    double scale, dropout, eps, residual_dropout;
+} pl_attr_attention_block;
+
 /* y = f(x) by element.  in: x of any shape.  out: y. */
 typedef struct pl_attr_activation { int kind; /* pl_activation */ } pl_attr_activation;
 

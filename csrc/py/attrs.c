@@ -13,6 +13,8 @@ typedef struct keyword {
 static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh",
                                           "sigmoid", NULL};
 
+static const char *const norms[] = {"layer", "rms", NULL};
+
 #define ATTR(op, field, kind_) {#field, kind_, offsetof(pl_attr_##op, field), NULL}
 #define ATTR_ENUM(op, field, names_) {#field, K_ENUM, offsetof(pl_attr_##op, field), names_}
 #define ROWS(op, ...) static const keyword op##_keywords[] = {__VA_ARGS__, {NULL, 0, 0, NULL}};
@@ -21,6 +23,13 @@ static const char *const pool_modes[] = {"mean", "max", "first", "last", NULL};
 
 ROWS(linear, ATTR_ENUM(linear, activation, activations))
 ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
+ROWS(mlp_block, ATTR_ENUM(mlp_block, activation, activations), ATTR(mlp_block, pre_norm, K_BOOL),
+     ATTR_ENUM(mlp_block, norm, norms), ATTR(mlp_block, eps, K_FLOAT), ATTR(mlp_block, residual_dropout, K_FLOAT))
+ROWS(attention_block, ATTR(attention_block, heads, K_INT), ATTR(attention_block, kv_heads, K_INT),
+     ATTR(attention_block, causal, K_BOOL), ATTR(attention_block, scale, K_FLOAT),
+     ATTR(attention_block, dropout, K_FLOAT), ATTR(attention_block, pre_norm, K_BOOL),
+     ATTR_ENUM(attention_block, norm, norms), ATTR(attention_block, eps, K_FLOAT),
+     ATTR(attention_block, residual_dropout, K_FLOAT))
 ROWS(activation, ATTR_ENUM(activation, kind, activations))
 ROWS(layer_norm, ATTR(layer_norm, eps, K_FLOAT))
 ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
@@ -37,6 +46,8 @@ static const struct {
 #define BIND(name) {&pl_op_##name, name##_keywords},
     BIND(linear)
     BIND(mlp)
+    BIND(mlp_block)
+    BIND(attention_block)
     BIND(activation)
     BIND(layer_norm)
     BIND(rms_norm)
