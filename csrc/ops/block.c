@@ -28,43 +28,35 @@ void pl__sublayer_norm_again(const pl__sublayer *s, const float *x, float *y)
         pl__layer_norm_again(s->ctx, s->rows, s->width, x, s->weight, s->bias, s->mean, s->rstd, y);
 }
 
-typedef struct join {
-    const pl__sublayer *s;
-    const float *x, *branch;
-    float *y;
-} join;
-
-static void join_range(void *arg, int64_t begin, int64_t end)
-{
-    const join *j = arg;
-    const int64_t at = begin * j->s->width, n = (end - begin) * j->s->width;
-    const float *branch = j->branch + at;
-    if (j->s->dropout > 0) {
-        j->s->ctx->simd->dropout(branch, j->y + at, at, n, j->s->dropout, j->s->key, j->s->counter);
-        branch = j->y + at;
-    }
-    j->s->ctx->simd->add(j->x + at, branch, j->y + at, n);
-}
-
-#define JOIN_NS 0.3 /* an element costs about this */
-
 void pl__sublayer_join(const pl__sublayer *s, const float *x, const float *branch, float *y)
 {
-    join j = {s, x, branch, y};
-    pl__parallel_ranges(s->ctx, s->rows, pl__grain(JOIN_NS * (double)s->width), join_range, &j);
-}
-
-static void mask_range(void *arg, int64_t begin, int64_t end)
-{
-    const join *j = arg;
-    const int64_t at = begin * j->s->width, n = (end - begin) * j->s->width;
-    j->s->ctx->simd->dropout(j->x + at, j->y + at, at, n, j->s->dropout, j->s->key, j->s->counter);
+    pl__dropout_run(s->ctx, s->key, s->counter, 0, s->dropout, branch, x, y, s->rows * s->width);
 }
 
 void pl__sublayer_mask(const pl__sublayer *s, const float *dy, float *dbranch)
 {
-    join j = {s, dy, NULL, dbranch};
-    pl__parallel_ranges(s->ctx, s->rows, pl__grain(JOIN_NS * (double)s->width), mask_range, &j);
+    pl__dropout_run(s->ctx, s->key, s->counter, 0, s->dropout, dy, NULL, dbranch, s->rows * s->width);
+}
+
+typedef struct sum {
+    const float *x;
+    float *y;
+    bool add;
+} sum;
+
+static void sum_range(void *arg, int64_t begin, int64_t end)
+{
+    const sum *a = arg;
+    if (!a->add)
+        memcpy(a->y + begin, a->x + begin, (size_t)(end - begin) * sizeof *a->y);
+    else
+        for (int64_t i = begin; i < end; i++) a->y[i] += a->x[i];
+}
+
+void pl__copy_or_add(const pl_context *ctx, const float *x, float *y, int64_t n, bool add)
+{
+    sum a = {x, y, add};
+    pl__parallel_ranges(ctx, n, pl__grain(0.3), sum_range, &a);
 }
 
 pl_status pl__sublayer_norm_backward(const pl__sublayer *s, const float *x, const float *dy, const float *plus,
@@ -72,9 +64,7 @@ pl_status pl__sublayer_norm_backward(const pl__sublayer *s, const float *x, cons
 {
     /* "plus" is one array: when the caller's gradient is to be added as well, it takes what was there first */
     if (dx && add_dx && plus) {
-        pl__sublayer plain = *s;
-        plain.dropout = 0;
-        pl__sublayer_join(&plain, dx, plus, dx);
+        pl__copy_or_add(s->ctx, plus, dx, s->rows * s->width, true);
         plus = dx;
     } else if (add_dx)
         plus = dx;

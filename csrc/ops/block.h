@@ -31,4 +31,7 @@ void pl__sublayer_mask(const pl__sublayer *s, const float *dy, float *dbranch);
 pl_status pl__sublayer_norm_backward(const pl__sublayer *s, const float *x, const float *dy, const float *plus,
                                      float *dx, bool add_dx, float *dweight, bool add_dw, float *dbias, bool add_db);
 
+/* y = x, or y += x; n elements. */
+void pl__copy_or_add(const pl_context *ctx, const float *x, float *y, int64_t n, bool add);
+
 #endif
