@@ -11,6 +11,7 @@
 #define BUCKETS 1024
 #define LIMIT 768      /* primitives kept */
 #define SEEN_SLOTS 4096
+#define RECENT 4096    /* products; a ragged batch's row count recurs too, but seldom: no primitive of its own then */
 
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER, table = PTHREAD_MUTEX_INITIALIZER;
 static pl__entry *buckets[BUCKETS];
@@ -314,8 +315,11 @@ void pl__entry_put(pl__entry *e, pl__handles *handles)
 
 bool pl__seen_before(const pl__key *key)
 {
-    const uint64_t h = hash(key) | 1;
-    return __atomic_exchange_n(&seen[h / 2 % SEEN_SLOTS], h, __ATOMIC_RELAXED) == h;
+    static uint32_t clock;
+    const uint64_t h = hash(key), tag = h >> 24 << 24;
+    const uint64_t now = __atomic_add_fetch(&clock, 1, __ATOMIC_RELAXED) & 0xffffff;
+    const uint64_t before = __atomic_exchange_n(&seen[h % SEEN_SLOTS], tag | now, __ATOMIC_RELAXED);
+    return before >> 24 << 24 == tag && ((now - before) & 0xffffff) < RECENT;
 }
 
 void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
