@@ -67,11 +67,35 @@ class EncoderBlock(Module):
 
     def forward(self, x, cache=None, bias=None):
         x = as_stream(x)
+        x = self._attend(x, cache, bias)
+        n, m = self.norm2, self.mlp
+        rows = ops.mlp_block(
+            x.rows, n.weight, getattr(n, "bias", None), m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias,
+            activation=m.activation, **self._options(n),
+        )
+        return x.with_rows(rows)
+
+    def _options(self, norm):
+        return {
+            "pre_norm": self.pre_norm,
+            "norm": "rms" if isinstance(norm, RMSNorm) else "layer",
+            "eps": norm.eps,
+            "residual_dropout": self.dropout.p if self.training else 0.0,
+        }
+
+    def _attend(self, x, cache, bias):
+        a, n = self.attention, self.norm1
+        if cache is None and bias is None and a.rope is None:
+            rows = ops.attention_block(
+                x.rows, x.offsets, n.weight, getattr(n, "bias", None), a.qkv.weight, a.qkv.bias, a.out.weight,
+                a.out.bias, heads=a.heads, kv_heads=a.kv_heads, causal=a.causal,
+                dropout=a.dropout if self.training else 0.0, **self._options(n),
+            )
+            return x.with_rows(rows)
+        # What the fused sublayer does not know is composed.
         if self.pre_norm:
-            x = add_streams(x, self.dropout(self.attention(self.norm1(x), cache=cache, bias=bias)))
-            return add_streams(x, self.dropout(self.mlp(self.norm2(x))))
-        x = self.norm1(add_streams(x, self.dropout(self.attention(x, cache=cache, bias=bias))))
-        return self.norm2(add_streams(x, self.dropout(self.mlp(x))))
+            return add_streams(x, self.dropout(a(n(x), cache=cache, bias=bias)))
+        return n(add_streams(x, self.dropout(a(x, cache=cache, bias=bias))))
 
 
 class Encoder(Module):
@@ -154,11 +178,21 @@ class CrossModalBlock(Module):
     def forward(self, a, b):
         a, b = as_stream(a), as_stream(b)
         normed_a, normed_b = self.norm_a(a), self.norm_b(b)
-        a, b = (
-            add_streams(a, self.dropout(self.cross_a(normed_a, normed_b))),
-            add_streams(b, self.dropout(self.cross_b(normed_b, normed_a))),
+        cross_a = self._cross(a, self.norm_a, self.cross_a, normed_b)
+        cross_b = self._cross(b, self.norm_b, self.cross_b, normed_a)
+        return self.block_a(cross_a), self.block_b(cross_b)
+
+    def _cross(self, x, norm, attention, context):
+        if len(x) != len(context):
+            raise ValueError(f"CrossModalBlock: the streams have {len(x)} and {len(context)} samples, expected as many")
+        rows = ops.attention_block(
+            x.rows, x.offsets, norm.weight, norm.bias, attention.q.weight, attention.q.bias, attention.out.weight,
+            attention.out.bias, heads=attention.heads, kv_heads=attention.kv_heads, context=context.rows,
+            context_offsets=context.offsets, context_weight=attention.kv.weight, context_bias=attention.kv.bias,
+            dropout=attention.dropout if self.training else 0.0, eps=norm.eps,
+            residual_dropout=self.dropout.p if self.training else 0.0,
         )
-        return self.block_a(a), self.block_b(b)
+        return x.with_rows(rows)
 
 
 class _MLPBlock(Module):
@@ -171,4 +205,9 @@ class _MLPBlock(Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x):
-        return add_streams(x, self.dropout(self.mlp(self.norm2(x))))
+        n, m = self.norm2, self.mlp
+        rows = ops.mlp_block(
+            x.rows, n.weight, n.bias, m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias, activation=m.activation,
+            eps=n.eps, residual_dropout=self.dropout.p if self.training else 0.0,
+        )
+        return x.with_rows(rows)
