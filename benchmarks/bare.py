@@ -65,12 +65,19 @@ class Bare:
         pad = np.zeros(self.lib.dnnl_memory_desc_get_size(scratch) + 64, np.uint8)
         plain = self.desc(k, n, AB)
         reorder_desc, reorder, primitive = c_void_p(), c_void_p(), c_void_p()
-        self.call("dnnl_reorder_primitive_desc_create", byref(reorder_desc), plain, self.engine, packed, self.engine, None)
+        self.call(
+            "dnnl_reorder_primitive_desc_create", byref(reorder_desc), plain, self.engine, packed, self.engine, None
+        )
         self.call("dnnl_primitive_create", byref(reorder), reorder_desc)
         mw = self.memory(packed, buffer)
         self.execute(reorder, [(FROM, self.memory(plain, w)), (TO, mw)])
         self.call("dnnl_primitive_create", byref(primitive), desc)
-        args = [(SRC, self.memory(da, a)), (WEIGHTS, mw), (DST, self.memory(dc, c)), (SCRATCHPAD, self.memory(scratch, pad))]
+        args = [
+            (SRC, self.memory(da, a)),
+            (WEIGHTS, mw),
+            (DST, self.memory(dc, c)),
+            (SCRATCHPAD, self.memory(scratch, pad)),
+        ]
         keep = (a, w, c, buffer, pad)
         packed_args = (_Argument * len(args))(*[_Argument(i, mem) for i, mem in args])
         run = self.lib.dnnl_primitive_execute
@@ -97,5 +104,3 @@ def median(function, seconds=0.4, least=5):
         function()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
-
-

@@ -67,7 +67,13 @@ def products(kind, z):
         return [(n, d, d, 2), (m, d, 2 * d, 1)]
     if kind == "tower":
         n, d = 50 * z["b"], 768
-        return [(49 * z["b"], 3 * 32 * 32, d, 1), (n, d, 3 * d, 12), (n, d, d, 12), (n, d, 4 * d, 12), (n, 4 * d, d, 12)]
+        return [
+            (49 * z["b"], 3 * 32 * 32, d, 1),
+            (n, d, 3 * d, 12),
+            (n, d, d, 12),
+            (n, d, 4 * d, 12),
+            (n, 4 * d, d, 12),
+        ]
     return []
 
 
@@ -109,8 +115,11 @@ def main():
         for phase, ms in ours.items():
             peer = theirs.get(phase)
             mark = f"{bare:9.3f} {100 * bare / ms:7.0f}%" if bare and phase == "forward" else ""
-            print(f"{name:30} {phase:18} {ms:9.3f} {f'{peer:11.3f}' if peer else ' ' * 11} "
-                  f"{f'{peer / ms:5.2f}x' if peer else ' ' * 6} {mark}{'' if quiet else '  (machine was busy)'}", flush=True)
+            print(
+                f"{name:30} {phase:18} {ms:9.3f} {f'{peer:11.3f}' if peer else ' ' * 11} "
+                f"{f'{peer / ms:5.2f}x' if peer else ' ' * 6} {mark}{'' if quiet else '  (machine was busy)'}",
+                flush=True,
+            )
     if not args.words or "overhead" in args.words:
         figures["overhead"] = run(sys.executable, "side_plait.py", "overhead")
         print("overhead", {k: round(v, 1) for k, v in (figures["overhead"] or {}).items()})

@@ -200,6 +200,7 @@ typedef struct pl_op {
 #define PL_OP_LIST(X) \
     X(linear)         \
     X(mlp)            \
+    X(mlp_block)      \
     X(activation)     \
     X(layer_norm)     \
     X(rms_norm)       \

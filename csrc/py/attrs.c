@@ -25,11 +25,6 @@ ROWS(linear, ATTR_ENUM(linear, activation, activations))
 ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
 ROWS(mlp_block, ATTR_ENUM(mlp_block, activation, activations), ATTR(mlp_block, pre_norm, K_BOOL),
      ATTR_ENUM(mlp_block, norm, norms), ATTR(mlp_block, eps, K_FLOAT), ATTR(mlp_block, residual_dropout, K_FLOAT))
-ROWS(attention_block, ATTR(attention_block, heads, K_INT), ATTR(attention_block, kv_heads, K_INT),
-     ATTR(attention_block, causal, K_BOOL), ATTR(attention_block, scale, K_FLOAT),
-     ATTR(attention_block, dropout, K_FLOAT), ATTR(attention_block, pre_norm, K_BOOL),
-     ATTR_ENUM(attention_block, norm, norms), ATTR(attention_block, eps, K_FLOAT),
-     ATTR(attention_block, residual_dropout, K_FLOAT))
 ROWS(activation, ATTR_ENUM(activation, kind, activations))
 ROWS(layer_norm, ATTR(layer_norm, eps, K_FLOAT))
 ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
@@ -47,7 +42,6 @@ static const struct {
     BIND(linear)
     BIND(mlp)
     BIND(mlp_block)
-    BIND(attention_block)
     BIND(activation)
     BIND(layer_norm)
     BIND(rms_norm)

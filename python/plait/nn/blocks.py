@@ -70,8 +70,15 @@ class EncoderBlock(Module):
         x = self._attend(x, cache, bias)
         n, m = self.norm2, self.mlp
         rows = ops.mlp_block(
-            x.rows, n.weight, getattr(n, "bias", None), m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias,
-            activation=m.activation, **self._options(n),
+            x.rows,
+            n.weight,
+            getattr(n, "bias", None),
+            m.fc1.weight,
+            m.fc1.bias,
+            m.fc2.weight,
+            m.fc2.bias,
+            activation=m.activation,
+            **self._options(n),
         )
         return x.with_rows(rows)
 
@@ -87,9 +94,19 @@ class EncoderBlock(Module):
         a, n = self.attention, self.norm1
         if cache is None and bias is None and a.rope is None:
             rows = ops.attention_block(
-                x.rows, x.offsets, n.weight, getattr(n, "bias", None), a.qkv.weight, a.qkv.bias, a.out.weight,
-                a.out.bias, heads=a.heads, kv_heads=a.kv_heads, causal=a.causal,
-                dropout=a.dropout if self.training else 0.0, **self._options(n),
+                x.rows,
+                x.offsets,
+                n.weight,
+                getattr(n, "bias", None),
+                a.qkv.weight,
+                a.qkv.bias,
+                a.out.weight,
+                a.out.bias,
+                heads=a.heads,
+                kv_heads=a.kv_heads,
+                causal=a.causal,
+                dropout=a.dropout if self.training else 0.0,
+                **self._options(n),
             )
             return x.with_rows(rows)
         # What the fused sublayer does not know is composed.
@@ -186,10 +203,22 @@ class CrossModalBlock(Module):
         if len(x) != len(context):
             raise ValueError(f"CrossModalBlock: the streams have {len(x)} and {len(context)} samples, expected as many")
         rows = ops.attention_block(
-            x.rows, x.offsets, norm.weight, norm.bias, attention.q.weight, attention.q.bias, attention.out.weight,
-            attention.out.bias, heads=attention.heads, kv_heads=attention.kv_heads, context=context.rows,
-            context_offsets=context.offsets, context_weight=attention.kv.weight, context_bias=attention.kv.bias,
-            dropout=attention.dropout if self.training else 0.0, eps=norm.eps,
+            x.rows,
+            x.offsets,
+            norm.weight,
+            norm.bias,
+            attention.q.weight,
+            attention.q.bias,
+            attention.out.weight,
+            attention.out.bias,
+            heads=attention.heads,
+            kv_heads=attention.kv_heads,
+            context=context.rows,
+            context_offsets=context.offsets,
+            context_weight=attention.kv.weight,
+            context_bias=attention.kv.bias,
+            dropout=attention.dropout if self.training else 0.0,
+            eps=norm.eps,
             residual_dropout=self.dropout.p if self.training else 0.0,
         )
         return x.with_rows(rows)
@@ -207,7 +236,15 @@ class _MLPBlock(Module):
     def forward(self, x):
         n, m = self.norm2, self.mlp
         rows = ops.mlp_block(
-            x.rows, n.weight, n.bias, m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias, activation=m.activation,
-            eps=n.eps, residual_dropout=self.dropout.p if self.training else 0.0,
+            x.rows,
+            n.weight,
+            n.bias,
+            m.fc1.weight,
+            m.fc1.bias,
+            m.fc2.weight,
+            m.fc2.bias,
+            activation=m.activation,
+            eps=n.eps,
+            residual_dropout=self.dropout.p if self.training else 0.0,
         )
         return x.with_rows(rows)

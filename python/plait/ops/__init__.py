@@ -22,6 +22,7 @@ from .arithmetic import (
     subtract,
     where,
 )
+from .blocks import mlp_block
 from .dropout import dropout
 from .embedding import embedding
 from .linear import linear, mlp
@@ -70,6 +71,7 @@ __all__ = [
     "min",
     "minimum",
     "mlp",
+    "mlp_block",
     "multiply",
     "negative",
     "patch_embed",

@@ -7,6 +7,7 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 """
 
 from .activation import activation, activation_backward
+from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
@@ -43,6 +44,8 @@ __all__ = [
     "linear_backward",
     "mlp",
     "mlp_backward",
+    "mlp_block",
+    "mlp_block_backward",
     "patch_embed",
     "patch_embed_backward",
     "philox",
