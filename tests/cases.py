@@ -108,7 +108,7 @@ def gradients(case, arguments, douts=None, seed=7):
     outputs, leaves = run(case, arguments, seed=seed)
     if douts is None:
         rng = np.random.default_rng(99)
-        douts = [rng.standard_normal(o.shape).astype(o.dtype) for o in outputs]
+        douts = [np.asarray(rng.standard_normal(o.shape)).astype(o.dtype) for o in outputs]
     total = None
     for output, dout in zip(outputs, douts, strict=True):
         if not output.requires_grad:

@@ -211,7 +211,8 @@ typedef struct pl_op {
     X(stream_split)   \
     X(pool)           \
     X(attention_pool) \
-    X(patch_embed)
+    X(patch_embed)    \
+    X(info_nce)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -281,6 +282,11 @@ typedef struct pl_attr_pool { int mode; } pl_attr_pool;
 
 /* patch_embed: pictures to rows of patches.  in: images (B, Y, X, C), weight (D, C, P, Q), bias (D) or absent.
  * out: rows (B Y/P X/Q, D). */
+
+/* Symmetric InfoNCE: the mean over pairs of the cross entropies of logits = exp(logit_scale) a b^T along rows and down
+ * columns, halved. Pairs that are not present are left out of both; without any the loss is 0.
+ * in: a (N, D), b (N, D), logit_scale () or (1), present (N) of 0 and 1, or absent.  out: loss ().
+ * saved: maximum and 1 / sum of exponentials, of rows and of columns (4, N rounded up to 16). */
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

@@ -3,6 +3,7 @@
 
 #include "body_act.h"
 #include "body_dropout.h"
+#include "body_losses.h"
 #include "body_norm.h"
 #include "body_optim.h"
 #include "body_pool.h"

@@ -4,6 +4,7 @@ import importlib
 
 from plait import (
     _load,  # noqa: F401  (first: it decides which oneDNN serves the core)
+    losses,
     ops,
     reference,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "io",
     "list_models",
     "load",
+    "losses",
     "models",
     "nn",
     "no_grad",

@@ -11,6 +11,7 @@ from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
+from .losses import info_nce, info_nce_backward
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .random import drop_below, philox, random_words
 from .streams import (
@@ -36,6 +37,8 @@ __all__ = [
     "dropout_backward",
     "embedding",
     "embedding_backward",
+    "info_nce",
+    "info_nce_backward",
     "l2_normalize",
     "l2_normalize_backward",
     "layer_norm",

@@ -1,0 +1,155 @@
+/* pairs.c - products of all rows with all rows, tile by tile. */
+#include "pairs.h"
+
+#include <math.h>
+
+#define TILE 512 /* rows and columns: a tile of products and its operands stay in the caches */
+
+enum { A, B, LOGIT_SCALE };
+
+/* ---------------------------------------------------------------- checks */
+
+/* Scalars have shape () or (1). */
+static pl_status check_scalar(const pl_op *op, const pl_call *call, int input, double limit, const char *what)
+{
+    const pl_tensor *t = &call->in[input];
+    char name[64];
+    pl__port_name(op, input, name, sizeof name);
+    if (pl__count(t) != 1 || t->ndim > 1)
+        return pl__check_shape(op, call, input, 0, NULL, "a scalar");
+    const float value = *(const float *)t->data;
+    if (fabsf(value) <= limit) return PL_STATUS_OK; /* false for NaN */
+    return pl__fail(PL_STATUS_VALUE, "%s: %s is %g, expected %s", op->name, op->ports[input].name, value, what);
+}
+
+pl_status pl__pairs_check(const pl_op *op, const pl_call *call, int present)
+{
+    const pl_tensor *a = &call->in[A];
+    PL__CHECK(pl__check_rank(op, call, A, 2));
+    if (a->shape[1] < 1) return pl__fail(PL_STATUS_VALUE, "%s: a has width 0, expected at least 1", op->name);
+    PL__CHECK(pl__check_shape(op, call, B, 2, a->shape, "the shape of a"));
+    PL__CHECK(check_scalar(op, call, LOGIT_SCALE, 80, "-80 to 80, the logarithm of the scale"));
+    for (int i = LOGIT_SCALE + 1; i < present; i++) PL__CHECK(check_scalar(op, call, i, 3e38, "a finite number"));
+    PL__CHECK(pl__check_shape(op, call, present, 1, a->shape, "the rows of a"));
+    const int64_t *flags = call->in[present].data;
+    for (int64_t i = 0; flags && i < a->shape[0]; i++)
+        if (flags[i] != 0 && flags[i] != 1)
+            return pl__fail(PL_STATUS_VALUE, "%s: present[%lld] is %lld, expected 0 or 1", op->name, (long long)i,
+                            (long long)flags[i]);
+    return PL_STATUS_OK;
+}
+
+float pl__pairs_scale(const pl_call *call) { return expf(*(const float *)call->in[LOGIT_SCALE].data); }
+
+pl_status pl__pairs_open(pl__pairs *p, const pl_call *call, int present)
+{
+    const pl_tensor *a = &call->in[A];
+    const int64_t *flags = call->in[present].data;
+    *p = (pl__pairs){.ctx = call->ctx, .total = a->shape[0], .count = a->shape[0], .width = a->shape[1],
+                     .a = a->data, .b = call->in[B].data};
+    if (!flags) return PL_STATUS_OK;
+    p->count = 0;
+    for (int64_t i = 0; i < p->total; i++) p->count += flags[i];
+    if (p->count == p->total) return PL_STATUS_OK;
+    PL__CHECK(pl__scratch(&p->index, (size_t)p->count, sizeof *p->index));
+    for (int64_t i = 0, j = 0; i < p->total; i++)
+        if (flags[i]) p->index[j++] = i;
+    return PL_STATUS_OK;
+}
+
+void pl__pairs_close(pl__pairs *p) { pl_buffer_put(p->index); }
+
+/* ---------------------------------------------------------------- tiles */
+
+/* Sizes of products: few, so that oneDNN needs few primitives. */
+static int64_t padded(int64_t n) { return n < 64 ? (n + 15) & ~(int64_t)15 : (n + 63) & ~(int64_t)63; }
+
+/* Whether rows [begin, begin + n) can be used where they are. */
+static bool in_place(const pl__pairs *p, int64_t n) { return !p->index && padded(n) == n; }
+
+static int64_t place(const pl__pairs *p, int64_t i) { return p->index ? p->index[i] : i; }
+
+/* Present rows [begin, begin + n) of x, zeros below them: x itself or a copy in `copy`. */
+static const float *take(const pl__pairs *p, const float *x, int64_t begin, int64_t n, float *copy)
+{
+    const int64_t d = p->width;
+    if (in_place(p, n)) return x + begin * d;
+    for (int64_t i = 0; i < n; i++) memcpy(copy + i * d, x + place(p, begin + i) * d, (size_t)d * sizeof *copy);
+    memset(copy + n * d, 0, (size_t)((padded(n) - n) * d) * sizeof *copy);
+    return copy;
+}
+
+/* A gradient that is summed over tiles: where it stands, or in `sum` until `give` takes it there. */
+typedef struct gradient {
+    float *out, *sum;
+    bool add;
+} gradient;
+
+static void give(const pl__pairs *p, const gradient *g, int64_t begin, int64_t n, bool add)
+{
+    const int64_t d = p->width;
+    for (int64_t i = 0; i < n; i++) {
+        float *to = g->out + place(p, begin + i) * d;
+        const float *from = g->sum + i * d;
+        if (add)
+            for (int64_t j = 0; j < d; j++) to[j] += from[j];
+        else
+            memcpy(to, from, (size_t)d * sizeof *to);
+    }
+}
+
+/* Rows [begin, begin + n) of the gradient += s x, where x are the k rows of the other operand; `flip`: s^T x. */
+static pl_status add_product(const pl__pairs *p, const gradient *g, const pl__tile *t, bool flip, const float *x,
+                             bool first)
+{
+    const int64_t begin = flip ? t->c0 : t->r0, n = flip ? t->cols : t->rows, k = flip ? t->rows : t->cols;
+    const bool here = in_place(p, n), add = g->add || !first;
+    const pl__product q = {.m = padded(n), .n = p->width, .k = padded(k), .a = t->s, .a_row = flip ? 1 : t->row,
+                           .a_col = flip ? t->row : 1, .b = x, .b_row = p->width, .b_col = 1,
+                           .c = here ? g->out + begin * p->width : g->sum, .c_row = p->width,
+                           .accumulate = here && add, .long_dim = PL__LONG_M};
+    PL__CHECK(pl__product_run(p->ctx, &q));
+    if (!here) give(p, g, begin, n, add);
+    return PL_STATUS_OK;
+}
+
+pl_status pl__pairs_sweep(const pl__pairs *p, pl__tile_fn fn, void *arg, float *da, bool add_da, float *db, bool add_db)
+{
+    const int64_t d = p->width, n = p->count, side = padded(n < TILE ? n : TILE);
+    const bool copies = p->index || padded(n % TILE) != n % TILE;
+    pl_status status = PL_STATUS_OK;
+    float *s = NULL, *a_copy = NULL, *b_copy = NULL;
+    gradient ga = {.out = da, .add = add_da}, gb = {.out = db, .add = add_db};
+    /* absent rows have no gradient */
+    if (da && !add_da && n < p->total) memset(da, 0, (size_t)(p->total * d) * sizeof *da);
+    if (db && !add_db && n < p->total) memset(db, 0, (size_t)(p->total * d) * sizeof *db);
+    if (!n) return PL_STATUS_OK;
+    PL__TRY(pl__scratch(&s, (size_t)(side * side), sizeof *s));
+    if (copies) {
+        PL__TRY(pl__scratch(&a_copy, (size_t)side, (size_t)d * sizeof *a_copy));
+        PL__TRY(pl__scratch(&b_copy, (size_t)side, (size_t)d * sizeof *b_copy));
+        if (da || db) PL__TRY(pl__scratch(&ga.sum, (size_t)side, (size_t)d * sizeof *ga.sum));
+        gb.sum = ga.sum;
+    }
+    for (int64_t r0 = 0; r0 < n; r0 += TILE) {
+        const int64_t rows = n - r0 < TILE ? n - r0 : TILE;
+        const float *a = take(p, p->a, r0, rows, a_copy);
+        for (int64_t c0 = 0; c0 < n; c0 += TILE) {
+            const int64_t cols = n - c0 < TILE ? n - c0 : TILE;
+            const float *b = take(p, p->b, c0, cols, b_copy);
+            const pl__tile t = {.s = s, .row = padded(cols), .r0 = r0, .rows = rows, .c0 = c0, .cols = cols};
+            const pl__product q = {.m = padded(rows), .n = padded(cols), .k = d, .a = a, .a_row = d, .a_col = 1,
+                                   .b = b, .b_row = 1, .b_col = d, .c = s, .c_row = t.row, .long_dim = PL__LONG_M};
+            PL__TRY(pl__product_run(p->ctx, &q));
+            fn(arg, &t);
+            if (da) PL__TRY(add_product(p, &ga, &t, false, b, c0 == 0));
+            if (db) PL__TRY(add_product(p, &gb, &t, true, a, r0 == 0));
+        }
+    }
+done:
+    pl_buffer_put(ga.sum);
+    pl_buffer_put(b_copy);
+    pl_buffer_put(a_copy);
+    pl_buffer_put(s);
+    return status;
+}

@@ -1,0 +1,81 @@
+/* body_losses.h - softmax statistics and gradients on tiles of products. Formulas: plait.reference.losses. */
+
+INLINE vi lane_numbers(void)
+{
+    static const int32_t n[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi lanes;
+    memcpy(&lanes, n, sizeof lanes);
+    return lanes;
+}
+
+/* The first n lanes of x (all, if n is larger), `other` behind them. */
+INLINE vf first_lanes(vf x, int64_t n, float other)
+{
+    return n >= PL_VL ? x : vselect(lane_numbers() < (int32_t)n, x, vset(other));
+}
+
+/* ---------------------------------------------------------------- InfoNCE */
+
+/* Maxima are those of the products, before the scale, which is positive. */
+static void nce_rows(const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float *max, float *sum)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float *x = s + i * row;
+        vf m = vset(max[i]), total = vset(0.0f);
+        for (int64_t j = 0; j < cols; j += PL_VL) m = vmax(m, first_lanes(vload(x + j), cols - j, -__builtin_inff()));
+        const float top = vmaximum(m);
+        for (int64_t j = 0; j < cols; j += PL_VL)
+            total += vexp(scale * (first_lanes(vload(x + j), cols - j, -__builtin_inff()) - top));
+        sum[i] = sum[i] * expf(scale * (max[i] - top)) + vsum(total);
+        max[i] = top;
+    }
+}
+
+INLINE void nce_cols_block(const float *s, int64_t rows, int64_t row, float scale, float *max, float *sum, int vectors)
+{
+    vf m[4], total[4];
+    for (int u = 0; u < vectors; u++) m[u] = vload(max + u * PL_VL), total[u] = vset(0.0f);
+    for (int64_t i = 0; i < rows; i++)
+        for (int u = 0; u < vectors; u++) m[u] = vmax(m[u], vload(s + i * row + u * PL_VL));
+    for (int64_t i = 0; i < rows; i++)
+        for (int u = 0; u < vectors; u++) total[u] += vexp(scale * (vload(s + i * row + u * PL_VL) - m[u]));
+    for (int u = 0; u < vectors; u++) {
+        const vf before = vexp(scale * (vload(max + u * PL_VL) - m[u]));
+        vstore(sum + u * PL_VL, vload(sum + u * PL_VL) * before + total[u]);
+        vstore(max + u * PL_VL, m[u]);
+    }
+}
+
+static void nce_cols(const float *s, int64_t rows, int64_t row, int64_t c0, int64_t c1, float scale, float *max,
+                     float *sum)
+{
+    int64_t j = c0;
+    for (; j + 4 * PL_VL <= c1; j += 4 * PL_VL) nce_cols_block(s + j, rows, row, scale, max + j, sum + j, 4);
+    for (; j < c1; j += PL_VL) nce_cols_block(s + j, rows, row, scale, max + j, sum + j, 1);
+}
+
+static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,
+                     const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments)
+{
+    const float *col_max = col_stats, *col_share = col_stats + stats;
+    for (int64_t i = 0; i < rows; i++) {
+        float *x = s + i * row;
+        const float top = row_stats[i], share = row_stats[stats + i];
+        const float own = diagonal >= 0 ? x[diagonal + i] : 0.0f;
+        vf moment = vset(0.0f);
+        for (int64_t j = 0; j < cols; j += PL_VL) {
+            /* -100: the exponential is 0 there */
+            const vf v = vload(x + j);
+            const vf er = first_lanes(scale * (v - top), cols - j, -100.0f);
+            const vf ec = first_lanes(scale * (v - vload(col_max + j)), cols - j, -100.0f);
+            const vf pr = vexp(er) * share, pc = vexp(ec) * vload(col_share + j);
+            moment += pr * er + pc * ec;
+            vstore(x + j, weight * (pr + pc));
+        }
+        moments[i] = vsum(moment);
+        if (diagonal >= 0) {
+            x[diagonal + i] -= 2.0f * weight;
+            moments[i] -= (double)scale * ((own - top) + (own - col_max[diagonal + i]));
+        }
+    }
+}

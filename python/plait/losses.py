@@ -1,0 +1,70 @@
+"""Losses: scalars on the tape, averaged over what is present."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plait.ops._apply import apply, operators
+
+__all__ = ["info_nce"]
+
+_info_nce = operators["info_nce"]
+
+
+def _flags(loss, present):
+    """`present` as int64, or None; the core checks length and values."""
+    if present is None:
+        return None
+    present = np.asarray(present)
+    if present.dtype.kind not in "biu":
+        raise TypeError(f"{loss}: present has dtype {present.dtype}, expected booleans or 0 and 1")
+    return present.astype(np.int64)
+
+
+def info_nce(a, b, logit_scale, present=None):
+    r"""Symmetric InfoNCE: row i of `a` should find row i of `b` among all rows, and the other way round.
+
+    With logits :math:`l_{ij} = e^{s}\, a_i \cdot b_j` the loss is
+
+    .. math:: \frac{1}{2N} \sum_i \Big( \log \sum_j e^{l_{ij}} + \log \sum_j e^{l_{ji}} - 2 l_{ii} \Big)
+
+    Memory grows with N, not N squared: logits are made in tiles, and made again in backward.
+
+    Parameters
+    ----------
+    a, b : (N, D) array or Tensor
+        One pair a row. They are taken as they are: normalise them first (``ops.l2_normalize``) for cosines.
+    logit_scale : () or (1,) array or Tensor
+        The *logarithm* s of the factor on the products, from -80 to 80; as in CLIP it is learned, starts at
+        log(1 / 0.07) = 2.66, and is kept at log(100) = 4.61 or below by the model, not here.
+    present : (N,) array of bool, optional
+        Pairs that are not present are left out of rows and columns, as if they were not in the batch; their gradient
+        is zero. Without any pair the loss is 0.
+
+    Returns
+    -------
+    Tensor
+        ().
+
+    Raises
+    ------
+    ValueError
+        A shape does not fit, or `logit_scale` is not finite or out of range; the message names the argument.
+    TypeError
+        `present` is not made of booleans or whole numbers.
+
+    References
+    ----------
+    Oord et al., Representation learning with contrastive predictive coding, arXiv 1807.03748; Radford et al., CLIP,
+    arXiv 2103.00020, figure 3.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> a = np.eye(4, 8, dtype=np.float32)
+    >>> float(plait.losses.info_nce(a, a, 0.0)) < float(plait.losses.info_nce(a, a[::-1], 0.0))
+    True
+    >>> float(plait.losses.info_nce(a, a, 2.66, present=[False, False, True, False]))
+    0.0
+    """
+    return apply(_info_nce, (a, b, logit_scale, _flags("info_nce", present)))

@@ -1,0 +1,49 @@
+"""Twins of the contrastive losses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _present_rows(x, present):
+    x = np.asarray(x, np.float64)
+    return x if present is None else x[np.asarray(present) != 0]
+
+
+def _spread(gradient, like, present):
+    """Gradients of present rows, zeros for the others."""
+    if present is None:
+        return gradient
+    out = np.zeros(np.shape(like))
+    out[np.asarray(present) != 0] = gradient
+    return out
+
+
+def _log_softmax(logits, axis):
+    shifted = logits - logits.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def info_nce(a, b, logit_scale, present=None):
+    """Mean cross entropy of exp(logit_scale) a b^T with the diagonal as labels, along rows and down columns, halved.
+    arXiv 1807.03748; both directions as in arXiv 2103.00020."""
+    a, b = _present_rows(a, present), _present_rows(b, present)
+    if not len(a):
+        return np.zeros(())
+    logits = np.exp(np.asarray(logit_scale, np.float64).reshape(())) * (a @ b.T)
+    rows, columns = _log_softmax(logits, 1), _log_softmax(logits, 0)
+    return np.asarray(-(np.diag(rows).mean() + np.diag(columns).mean()) / 2)
+
+
+def info_nce_backward(dloss, a, b, logit_scale, present=None):
+    whole_a, whole_b, scale = a, b, np.exp(np.asarray(logit_scale, np.float64).reshape(()))
+    a, b = _present_rows(a, present), _present_rows(b, present)
+    n = len(a)
+    if not len(a):
+        return np.zeros(np.shape(whole_a)), np.zeros(np.shape(whole_b)), np.zeros(np.shape(logit_scale)), None
+    logits = scale * (a @ b.T)
+    dlogits = np.exp(_log_softmax(logits, 1)) + np.exp(_log_softmax(logits, 0)) - 2 * np.eye(n)
+    dlogits *= dloss / (2 * n)
+    da, db = scale * dlogits @ b, scale * dlogits.T @ a
+    dscale = np.sum(dlogits * logits).reshape(np.shape(logit_scale))
+    return _spread(da, whole_a, present), _spread(db, whole_b, present), dscale, None

@@ -1,0 +1,61 @@
+"""Rows of the losses: numbers of pairs around the tile (512) and the vector lengths, absent pairs, large logits."""
+
+import numpy as np
+from cases import Case
+
+CONTRASTIVE = ("a", "b", "logit_scale")
+
+
+def pairs(n, width, scale=2.0, present=None, shape=(), alike=0.5, bias=None):
+    """Unit rows, those of b near those of a. `present`: share of pairs, 0 for none."""
+
+    def make(rng):
+        a = rng.standard_normal((n, width))
+        b = alike * a + rng.standard_normal((n, width))
+        arrays = {
+            "a": a / np.linalg.norm(a, axis=1, keepdims=True),
+            "b": b / np.linalg.norm(b, axis=1, keepdims=True),
+            "logit_scale": np.full(shape, scale),
+        }
+        if bias is not None:
+            arrays["logit_bias"] = np.full(shape, bias)
+        if present is not None:
+            arrays["present"] = rng.random(n) < present
+        return arrays
+
+    return make
+
+
+NCE_ERRORS = (
+    ({"b": "float:5,20"}, ValueError, "info_nce: b has shape (5, 20), expected (13, 20), the shape of a"),
+    ({"a": "float:13"}, ValueError, "info_nce: a has 1 dimension, expected 2"),
+    ({"a": "float:13,0"}, ValueError, "info_nce: a has width 0, expected at least 1"),
+    ({"logit_scale": np.float32(np.nan)}, ValueError, "info_nce: logit_scale is nan, expected -80 to 80"),
+    ({"logit_scale": np.float32(np.inf)}, ValueError, "info_nce: logit_scale is inf, expected -80 to 80"),
+    ({"logit_scale": 100.0}, ValueError, "info_nce: logit_scale is 100, expected -80 to 80, the logarithm"),
+    ({"logit_scale": "float:2"}, ValueError, "info_nce: logit_scale has shape (2,), expected ()"),
+    ({"present": "int:4"}, ValueError, "info_nce: present has shape (4,), expected (13,), the rows of a"),
+    ({"present": np.full(13, 2)}, ValueError, "info_nce: present[0] is 2, expected 0 or 1"),
+    ({"present": "float:13"}, TypeError, "info_nce: present has dtype float"),
+)
+
+
+def nce(name, *args, errors=(), tolerance=1e-5, **which):
+    return Case(f"info_nce-{name}", "losses.info_nce", pairs(*args, **which), {}, CONTRASTIVE, errors, tolerance)
+
+
+ROWS = [
+    nce("plain", 13, 20, errors=NCE_ERRORS),
+    nce("vector", 64, 32, shape=(1,)),
+    nce("one-pair", 1, 16),
+    nce("no-pairs", 0, 16),
+    nce("demo", 256, 128, scale=4.6),
+    nce("two-tiles", 600, 24, scale=3.0),
+    nce("some-absent", 150, 24, present=0.6),
+    nce("some-absent-two-tiles", 1200, 16, present=0.5),
+    nce("all-absent", 40, 24, present=0.0),
+    nce("all-present", 40, 24, present=1.0),
+    nce("few-present", 20, 24, scale=1.0, present=0.05),
+    nce("cold", 33, 12, scale=-5.0),
+    nce("large-logits", 70, 24, scale=9.2),  # up to 9900
+]
