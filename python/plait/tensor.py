@@ -232,7 +232,7 @@ class Tensor:
         if self._grad is None:
             self._grad = grad if fresh else np.array(grad)
         else:
-            self._grad = self._grad + grad
+            self._grad = np.asarray(self._grad + grad)  # the sum of two arrays of shape () is no array
 
     def _written(self):
         """Called when an operator wrote into ``_place()``."""
@@ -295,4 +295,4 @@ def _walk(root, index, grad):
             elif slot[1]:
                 np.add(slot[0], g, out=slot[0])
             else:
-                slots[t._index] = (slot[0] + g, True)
+                slots[t._index] = (np.asarray(slot[0] + g), True)
