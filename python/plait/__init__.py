@@ -17,7 +17,7 @@ from plait.tensor import Tensor, no_grad
 from plait import nn, optim  # isort: skip  (they take the names above from this module)
 
 # Imported on first use, so that `import plait` stays quick.
-_MODULES = ("io", "models")
+_MODULES = ("data", "io", "models", "train")
 _NAMES = {
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "as_stream",
     "create_model",
+    "data",
     "get_num_threads",
     "io",
     "list_models",
@@ -45,6 +46,7 @@ __all__ = [
     "seed",
     "set_num_threads",
     "show_config",
+    "train",
 ]
 
 
