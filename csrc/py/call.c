@@ -19,7 +19,7 @@ typedef struct Record {
     PyObject_HEAD
     const pl_op *op;
     int n_in, n_out, running; /* running: calls of backward on other threads, without the GIL */
-    uint32_t want, locked; /* locked: inputs that were writable before */
+    uint32_t want, locked; /* locked: inputs that py_lock locked */
     uint64_t key, counter;
     PyObject *packs; /* tuple or NULL */
     PyObject **arrays;
@@ -60,7 +60,7 @@ static void record_clear(Record *r)
 {
     if (!r->in) return;
     for (int i = 0; i < r->n_in; i++) {
-        if (r->locked >> i & 1) PyArray_ENABLEFLAGS((PyArrayObject *)r->arrays[i], NPY_ARRAY_WRITEABLE);
+        if (r->locked >> i & 1) py_unlock((PyArrayObject *)r->arrays[i]);
         Py_CLEAR(r->arrays[i]);
     }
     for (int i = 0; i < r->op->n_saved; i++) pl_buffer_put(r->saved[i].data);
@@ -239,10 +239,37 @@ static int take_inputs(const pl_op *op, PyObject *inputs, Record *r)
 static void lock_inputs(Record *r)
 {
     for (int i = 0; i < r->n_in; i++)
-        if (r->arrays[i] && PyArray_ISWRITEABLE((PyArrayObject *)r->arrays[i])) {
-            PyArray_CLEARFLAGS((PyArrayObject *)r->arrays[i], NPY_ARRAY_WRITEABLE);
-            r->locked |= 1u << i;
-        }
+        if (r->arrays[i] && py_lock((PyArrayObject *)r->arrays[i])) r->locked |= 1u << i;
+}
+
+/* A record for as many inputs as there are, if the operator takes so many. */
+static Record *record_for(const pl_op *op, PyObject *inputs)
+{
+    const Py_ssize_t n_in = PyTuple_GET_SIZE(inputs);
+    const bool repeated = op->ports[0].flags & PL_PORT_REPEATED;
+    if (n_in > PL_MAX_IN || (repeated ? n_in == 0 || n_in % op->n_ports : n_in != op->n_ports))
+        return (Record *)PyErr_Format(PyExc_TypeError, "%s: %zd inputs, expected %s%d", op->name, n_in,
+                                      repeated ? "at most 24 and a multiple of " : "", op->n_ports);
+    return record_new(op, (int)n_in, op->n_out);
+}
+
+/* The checks of a call without the call: the twins, which check nothing, stand behind it. */
+static PyObject *operator_check(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    const pl_op *op = ((Operator *)self)->op;
+    if (n != 2 || !PyTuple_Check(args[0]))
+        return PyErr_Format(PyExc_TypeError, "%s.check(inputs, attrs): wrong arguments", op->name);
+    Record *r = record_for(op, args[0]);
+    if (!r) return NULL;
+    PyObject *result = NULL;
+    if (py_attrs(op, args[1], r->attr) == 0 && take_inputs(op, args[0], r) == 0) {
+        pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .n_in = r->n_in, .out = r->out,
+                        .n_out = op->n_out, .saved = r->saved, .n_saved = op->n_saved};
+        const pl_status status = op->infer(&call);
+        result = status ? py_raise(status) : Py_NewRef(Py_None);
+    }
+    Py_DECREF(r);
+    return result;
 }
 
 static PyObject *operator_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names)
@@ -250,27 +277,22 @@ static PyObject *operator_call(PyObject *self, PyObject *const *args, size_t nar
     const pl_op *op = ((Operator *)self)->op;
     if (PyVectorcall_NARGS(nargsf) != 6 || names || !PyTuple_Check(args[0]))
         return PyErr_Format(PyExc_TypeError, "%s(inputs, want, attrs, key, counter, packs): wrong arguments", op->name);
-    const Py_ssize_t n_in = PyTuple_GET_SIZE(args[0]);
-    const bool repeated = op->ports[0].flags & PL_PORT_REPEATED;
-    if (n_in > PL_MAX_IN || (repeated ? n_in == 0 || n_in % op->n_ports : n_in != op->n_ports))
-        return PyErr_Format(PyExc_TypeError, "%s: %zd inputs, expected %s%d", op->name, n_in,
-                            repeated ? "at most 24 and a multiple of " : "", op->n_ports);
     const uint32_t want = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
     const uint64_t key = PyLong_AsUnsignedLongLongMask(args[3]), counter = PyLong_AsUnsignedLongLongMask(args[4]);
     if (PyErr_Occurred()) return NULL;
 
     pl_pack *packs[PL_MAX_IN];
     PyObject *outputs = NULL;
-    Record *r = record_new(op, (int)n_in, op->n_out);
+    Record *r = record_for(op, args[0]);
     if (!r) return NULL;
     r->want = want;
     r->key = key;
     r->counter = counter;
-    if (fill_packs(args[5], (int)n_in, packs) < 0) goto fail;
+    if (fill_packs(args[5], r->n_in, packs) < 0) goto fail;
     if (args[5] != Py_None) r->packs = Py_NewRef(args[5]);
     if (py_attrs(op, args[2], r->attr) < 0 || take_inputs(op, args[0], r) < 0) goto fail;
 
-    pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .pack = packs, .n_in = (int)n_in, .out = r->out,
+    pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .pack = packs, .n_in = r->n_in, .out = r->out,
                     .n_out = op->n_out, .saved = r->saved, .n_saved = op->n_saved, .want = want,
                     .key = key, .counter = counter};
     pl_status status = op->infer(&call);
@@ -352,6 +374,9 @@ static void operator_dealloc(PyObject *self)
 
 static PyMemberDef operator_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Operator, call), READONLY, NULL}, {0}};
+static PyMethodDef operator_methods[] = {
+    {"check", (PyCFunction)(void (*)(void))operator_check, METH_FASTCALL, "check(inputs, attrs): raises what a call would."},
+    {0}};
 static PyGetSetDef operator_getset[] = {
     {"name", operator_name, NULL, "Name of the operator.", NULL},
     {"ports", operator_ports, NULL, "(name, is floating) of each input.", NULL},
@@ -360,6 +385,7 @@ static PyGetSetDef operator_getset[] = {
     {0}};
 static PyType_Slot operator_slots[] = {{Py_tp_dealloc, operator_dealloc}, {Py_tp_call, PyVectorcall_Call},
                                        {Py_tp_members, operator_members}, {Py_tp_getset, operator_getset},
+                                       {Py_tp_methods, operator_methods},
                                        {Py_tp_doc, "One operator of the C core."},
                                        {0, NULL}};
 static PyType_Spec operator_spec = {

@@ -143,7 +143,8 @@ static int exec_module(PyObject *module)
         }
     }
     if (PyModule_AddFunctions(module, py_optim_methods) < 0) return -1;
-    return py_array_init(module) < 0 || py_pack_init(module) < 0 || py_call_init(module) < 0 ? -1 : 0;
+    if (py_array_init(module) < 0 || py_lock_init(module) < 0 || py_pack_init(module) < 0) return -1;
+    return py_call_init(module);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, exec_module},

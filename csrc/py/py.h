@@ -28,6 +28,11 @@ void py_view(PyArrayObject *array, pl_dtype dtype, pl_tensor *view);
 /* A new array over a pool buffer, of a tensor's dtype and shape; fills tensor->data. */
 PyArrayObject *py_new_array(pl_tensor *tensor);
 
+/* lock.c: while an array is locked it is read-only. False: it was not writable anyway, so unlock it not. */
+int py_lock_init(PyObject *module);
+bool py_lock(PyArrayObject *array);
+void py_unlock(PyArrayObject *array);
+
 /* attrs.c: fills an attribute struct from a dict of keywords. 0, or -1 with an exception. */
 int py_attrs(const pl_op *op, PyObject *keywords, void *attr);
 

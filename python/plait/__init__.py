@@ -10,7 +10,9 @@ from plait import (
 )
 from plait._core import get_num_threads, set_num_threads
 from plait._version import __version__
+from plait.gradcheck import GradcheckError, gradcheck
 from plait.ops._apply import seed
+from plait.ops.custom import operator
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor, no_grad
 
@@ -26,6 +28,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "GradcheckError",
     "Stream",
     "Tensor",
     "__version__",
@@ -33,6 +36,7 @@ __all__ = [
     "create_model",
     "data",
     "get_num_threads",
+    "gradcheck",
     "io",
     "list_models",
     "load",
@@ -40,6 +44,7 @@ __all__ = [
     "models",
     "nn",
     "no_grad",
+    "operator",
     "ops",
     "optim",
     "reference",

@@ -1,18 +1,19 @@
-"""The tape: ``Tensor``, ``no_grad`` and the walk that ``backward`` does.
+"""The tape: ``Tensor``, ``Node`` and ``no_grad``.
 
 A tensor wraps an ndarray. The output of an operator holds the node that made it, a node holds its inputs: there is no
-global list and no cycle, so what the user drops is freed at once. ``backward`` visits nodes from the newest to the
-oldest and frees each one as it goes.
+global list and no cycle, so what the user drops is freed at once. ``_walk.py`` has what ``backward`` does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import threading
 
 import numpy as np
+
+from plait._array import is_place, plain_array
+from plait._walk import walk
 
 __all__ = ["Node", "Tensor", "grad_enabled", "no_grad"]
 
@@ -20,7 +21,11 @@ __all__ = ["Node", "Tensor", "grad_enabled", "no_grad"]
 class _Mode(threading.local):
     enabled = True
 
+    def __init__(self):
+        self.before = []  # what no_grad has to bring back
 
+
+_F32 = np.dtype(np.float32)
 _mode = _Mode()
 _order = itertools.count()
 
@@ -43,37 +48,38 @@ class no_grad(contextlib.ContextDecorator):
     False
     """
 
+    def __new__(cls, function=None):
+        self = super().__new__(cls)
+        return self if function is None else self(function)  # also as a bare decorator
+
     def __enter__(self):
-        # A stack, so that one object may be entered again inside itself.
-        self.__dict__.setdefault("_previous", []).append(_mode.enabled)
+        _mode.before.append(_mode.enabled)
         _mode.enabled = False
         return self
 
     def __exit__(self, *error):
-        _mode.enabled = self._previous.pop()
+        _mode.enabled = _mode.before.pop()
         return False
-
-    def _recreate_cm(self):
-        return no_grad()
 
 
 class Node:
     """One operator call on the tape.
 
     ``run(douts, dins, wanted, accumulate)`` returns a gradient for each input. ``fresh`` says that the arrays it
-    returns belong to nobody else, and that it can write into ``dins`` itself.
+    returns belong to nobody else, and that it can write or add into ``dins`` itself; other nodes get no ``dins``.
+    ``watched`` are the inputs that count their writes, trained or not, with their counts.
     """
 
-    __slots__ = ("fresh", "inputs", "n_out", "name", "order", "run", "versions")
+    __slots__ = ("fresh", "inputs", "n_out", "name", "order", "run", "watched")
 
-    def __init__(self, name, inputs, run, n_out, fresh):
+    def __init__(self, name, inputs, run, n_out, fresh, watched=()):
         self.name = name
         self.inputs = inputs  # a Tensor where a gradient is due, else None
         self.run = run
         self.n_out = n_out
         self.fresh = fresh
         self.order = next(_order)
-        self.versions = tuple([0 if t is None else t.version for t in inputs])
+        self.watched = watched
 
 
 class Tensor:
@@ -104,17 +110,15 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_data", "_grad", "_index", "_node", "requires_grad")
     __array_priority__ = 1000
-    version = 0  # parameters count their writes
+    version = None  # parameters count their writes
     pack = None  # parameters have packed forms
 
     def __init__(self, data, requires_grad: bool = False):
         if isinstance(data, Tensor):
             data = data.data
-        array = data if isinstance(data, np.ndarray) else np.asarray(data)
+        array = plain_array("Tensor", "data", data)
         if not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind == "f":
             array = array.astype(np.float32)
-        if array.dtype.kind in "OUSMm" or array.dtype.names:
-            raise TypeError(f"Tensor: data has dtype {array.dtype}, expected numbers")
         if requires_grad and array.dtype.kind not in "fV":
             raise TypeError(f"Tensor: only floating data can require a gradient, got {array.dtype}")
         self._data = array
@@ -136,9 +140,10 @@ class Tensor:
     @grad.setter
     def grad(self, value):
         if value is not None:
-            value = np.asarray(value)
+            value = plain_array("grad", "value", value.data if isinstance(value, Tensor) else value)
             if value.shape != self.shape:
-                raise ValueError(f"grad: got shape {value.shape}, expected {self.shape}")
+                raise ValueError(f"grad: value has shape {value.shape}, expected {self.shape}")
+            value = np.array(value, self.dtype if self.dtype.kind == "f" else _F32, order="C")
         self._grad = value
 
     @property
@@ -221,78 +226,22 @@ class Tensor:
         if self._node is None:
             self._collect(grad, False)
         else:
-            _walk(self._node, self._index, grad)
+            walk(self._node, self._index, grad)
 
     def _place(self):
         """(array, add): where an operator may write the gradient of this leaf, and whether it adds to it."""
-        return self._grad, self._grad is not None
+        g = self._grad
+        return (g, True) if g is not None and is_place(g) else (None, False)
 
     def _collect(self, grad, fresh):
         """Takes a gradient that was not written into ``_place()``."""
-        if self._grad is None:
-            self._grad = grad if fresh else np.array(grad)
+        g = self._grad
+        if g is None:
+            self._grad = grad if fresh else np.array(grad, order="C")
+        elif g.flags.writeable:
+            np.add(g, grad, out=g, casting="same_kind")
         else:
-            self._grad = np.asarray(self._grad + grad)  # the sum of two arrays of shape () is no array
+            self._grad = np.add(g, grad, out=np.empty(g.shape, g.dtype), casting="same_kind")
 
     def _written(self):
         """Called when an operator wrote into ``_place()``."""
-
-
-def _walk(root, index, grad):
-    pending = {root: [None] * root.n_out}  # node -> gradients of its outputs, as (array, owned)
-    pending[root][index] = (grad, False)
-    heap = [(-root.order, root)]
-    while heap:
-        _, node = heapq.heappop(heap)
-        douts = tuple([None if d is None else d[0] for d in pending.pop(node)])
-        inputs, run, fresh = node.inputs, node.run, node.fresh
-        if run is None:
-            raise RuntimeError(f"{node.name}: backward ran already and freed what it saved")
-        wanted = accumulate = 0
-        dins, met = [None] * len(inputs), set()
-        for i, t in enumerate(inputs):
-            if t is None:
-                continue
-            if t.version != node.versions[i]:
-                raise RuntimeError(f"{node.name}: input {i} was changed between forward and backward")
-            wanted |= 1 << i
-            if not fresh or id(t) in met:
-                continue
-            met.add(id(t))
-            if t._node is None:
-                dins[i], add = t._place()
-            else:
-                slots = pending.get(t._node)
-                slot = slots[t._index] if slots else None
-                add = slot is not None and slot[1]
-                dins[i] = slot[0] if add else None
-            if add:
-                accumulate |= 1 << i
-        grads = run(douts, tuple(dins), wanted, accumulate)
-        # Freed before the next node runs: its buffers are what the next one takes from the pool.
-        node.inputs, node.run = (), None
-        for i, t in enumerate(inputs):
-            if t is None:
-                continue
-            g = grads[i]
-            if g is None or g is dins[i]:  # nothing flows, or it is where it belongs already
-                if g is not None and t._node is None:
-                    t._written()
-                continue
-            if g.shape != t.shape:
-                raise ValueError(f"{node.name}: the gradient of input {i} has shape {g.shape}, expected {t.shape}")
-            parent = t._node
-            if parent is None:
-                t._collect(g, fresh)
-                continue
-            slots = pending.get(parent)
-            if slots is None:
-                slots = pending[parent] = [None] * parent.n_out
-                heapq.heappush(heap, (-parent.order, parent))
-            slot = slots[t._index]
-            if slot is None:
-                slots[t._index] = (g, fresh)
-            elif slot[1]:
-                np.add(slot[0], g, out=slot[0])
-            else:
-                slots[t._index] = (np.asarray(slot[0] + g), True)

@@ -8,9 +8,8 @@ import warnings
 import numpy as np
 
 from plait import _core, reference
+from plait._array import F32
 from plait.tensor import Node, Tensor, _mode
-
-_FLOAT64 = np.dtype(np.float64)
 
 
 class _Generator:
@@ -51,12 +50,15 @@ def wrap(outputs, node):
     """Tensors over the outputs of a call; one tensor when there is one."""
     tensors = []
     for i, array in enumerate(outputs):
+        if array is None:  # an output that this call does not have
+            tensors.append(None)
+            continue
         t = Tensor.__new__(Tensor)
         t._data = array
         t._grad = None
         t._node = node
         t._index = i
-        t.requires_grad = node is not None
+        t.requires_grad = node is not None and array.dtype.kind == "f"
         tensors.append(t)
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
@@ -74,7 +76,7 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
     key, counter : int
         Names of the random bits.
     """
-    arrays, leaves, packs, want, bit = [], [], None, 0, 1
+    arrays, leaves, watched, packs, want, bit = [], [], [], None, 0, 1
     recording = _mode.enabled
     double = single = False
     for t in inputs:
@@ -85,25 +87,29 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
                 leaves.append(t)
             else:
                 leaves.append(None)
-            if t.pack is not None:
-                packs = packs or [None] * len(inputs)
-                packs[len(arrays)] = t.pack
+            if t.version is not None:  # a parameter
+                watched.append((t, t.version))
+                if t.pack is not None:
+                    packs = packs or [None] * len(inputs)
+                    packs[len(arrays)] = t.pack
         else:
             a = t
             leaves.append(None)
         if isinstance(a, np.ndarray):
-            if a.dtype is _FLOAT64:
+            if a.dtype is F32:
+                single = True
+            elif a.dtype.char == "d":
                 double = True
-            elif a.dtype.kind == "f":
+            elif a.dtype.kind in "fV":
                 single = True
         arrays.append(a)
         bit <<= 1
     if double and not single:
-        return _twin(op, arrays, leaves, want, attrs, key, counter)
+        return _twin(op, arrays, leaves, watched, want, attrs, key, counter)
     outputs, record = op(tuple(arrays), want, attrs, key, counter, None if packs is None else tuple(packs))
     if record is None:
         return wrap(outputs, None)
-    return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True))
+    return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True, watched))
 
 
 # ---------------------------------------------------------------- float64: the twin
@@ -111,11 +117,13 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
 _said = False
 
 
-def _twin(op, arrays, leaves, want, attrs, key, counter):
+def _twin(op, arrays, leaves, watched, want, attrs, key, counter):
     global _said
     if not _said:
         _said = True
         warnings.warn("float64 input runs the NumPy twin, which is slow; pass float32 for speed", stacklevel=4)
+    op.check(tuple(arrays), attrs)  # the twin is for reading and checks nothing
+    arrays = [None if a is None else np.asarray(a) for a in arrays]
     ports = op.ports
     names = [name for name, _ in ports]
     if op.repeated:  # lists
@@ -129,12 +137,15 @@ def _twin(op, arrays, leaves, want, attrs, key, counter):
     backward = getattr(reference, op.name + "_backward")
     outputs = forward(**arguments)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    if not want:
+        return wrap(outputs, None)
+    lock = _core.Lock(*[a for a in arrays if a is not None])
 
-    def run(douts, dins, wanted, accumulate):
+    def run(douts, dins, wanted, accumulate, lock=lock):
         douts = tuple(np.zeros_like(o) if d is None else d for o, d in zip(outputs, douts, strict=True))
         return backward(douts[0] if len(douts) == 1 else douts, **arguments)
 
-    return wrap(outputs, Node(op.name, leaves, run, len(outputs), False) if want else None)
+    return wrap(outputs, Node(op.name, leaves, run, len(outputs), False, watched))
 
 
 operators = _core.operators

@@ -9,30 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from plait import _core
+from plait._array import F32, F64, plain_array
 from plait.tensor import Node, Tensor, _mode
 
 from ._apply import wrap
 
-_F32 = np.dtype(np.float32)
-_F64 = np.dtype(np.float64)
 _LARGE = 1 << 14  # elements from which memory of the pool beats fresh memory with its page faults
 
 
 def as_array(function, name, value):
     """The plain array of an argument, of any numeric dtype."""
-    if isinstance(value, Tensor):
-        return value._data
-    if type(value) is np.ndarray and value.dtype.kind in "fiub":
-        return value
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise TypeError(f"{function}: {name} has masked elements, expected a plain array (see its .filled())")
-    try:
-        array = np.asarray(value)
-    except Exception as error:
-        raise TypeError(f"{function}: {name} is not an array: {type(value).__name__} ({error})") from None
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected numbers")
-    return array
+    return value._data if isinstance(value, Tensor) else plain_array(function, name, value)
 
 
 def intake(function, floating, /, **values):
@@ -48,7 +35,7 @@ def intake(function, floating, /, **values):
         if isinstance(value, Tensor):
             value = value._data
             kind = type(value)
-        if kind is np.ndarray and value.dtype is _F32:
+        if kind is np.ndarray and value.dtype is F32:
             ready = True
         elif kind is not float and kind is not int:
             return _coerce(function, floating, values)
@@ -68,7 +55,7 @@ def _coerce(function, floating, values):
         arrays.append(array)
     if not strong and not weak:
         return arrays
-    dtype = _F64 if strong and all(strong) else _F32
+    dtype = F64 if strong and all(strong) else F32
     return [array.astype(dtype, copy=False) for array in arrays]
 
 
@@ -77,13 +64,13 @@ def compute(ufunc, *arrays):
     large = False
     for a in arrays:
         if type(a) is np.ndarray:
-            if a.dtype is not _F32 or a.ndim > 6:
+            if a.dtype is not F32 or a.ndim > 6:
                 return ufunc(*arrays)
             large = large or a.size >= _LARGE
     return ufunc(*arrays, out=_core.empty(np.broadcast(*arrays).shape)) if large else ufunc(*arrays)
 
 
-def record(name, out, parents, gradients):
+def record(name, out, parents, gradients, *saved):
     """A tensor over ``out`` (several over a tuple), recorded when a parent requires a gradient.
 
     Parameters
@@ -96,26 +83,32 @@ def record(name, out, parents, gradients):
     gradients : sequence of callables
         For each parent: gradient of the output (or tuple of them, None where nothing flows) to the gradient of this
         parent, which may still have the broadcast shape. None for a parent without one.
+    *saved : array or number
+        What the gradient functions read: read-only until backward.
     """
     single = type(out) is not tuple
     outs = (out if type(out) is np.ndarray else np.asarray(out),) if single else out
     if not _mode.enabled:
         return wrap(outs, None)
-    inputs, found = [], False
+    inputs, watched, found = [], [], False
     for t in parents:
-        if isinstance(t, Tensor) and t.requires_grad:
-            inputs.append(t)
-            found = True
-        else:
-            inputs.append(None)
+        if isinstance(t, Tensor):
+            if t.version is not None:  # a parameter
+                watched.append((t, t.version))
+            if t.requires_grad:
+                inputs.append(t)
+                found = True
+                continue
+        inputs.append(None)
     if not found:
         return wrap(outs, None)
+    lock = _core.Lock(*[a for a in saved if isinstance(a, np.ndarray)]) if saved else None
 
-    def run(douts, dins, wanted, accumulate):
+    def run(douts, dins, wanted, accumulate, lock=lock):
         g = douts[0] if single else douts
         return [None if t is None else _fit(f(g), t) for t, f in zip(inputs, gradients, strict=True)]
 
-    return wrap(outs, Node(name, inputs, run, len(outs), False))
+    return wrap(outs, Node(name, inputs, run, len(outs), False, watched))
 
 
 def _fit(g, t):

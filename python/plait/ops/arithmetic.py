@@ -98,6 +98,8 @@ def multiply(x, y):
         compute(np.multiply, a, b),
         (x, y),
         (lambda g: compute(np.multiply, g, b), lambda g: compute(np.multiply, g, a)),
+        a,
+        b,
     )
 
 
@@ -121,9 +123,11 @@ def divide(x, y):
     """
     a, b = intake("divide", True, x=x, y=y)
     out = compute(np.divide, a, b)
-    return record(
-        "divide", out, (x, y), (lambda g: compute(np.divide, g, b), lambda g: -compute(np.divide, g * out, b))
-    )
+
+    def of_y(g):
+        return -compute(np.divide, g * out, b)
+
+    return record("divide", out, (x, y), (lambda g: compute(np.divide, g, b), of_y), b, out)
 
 
 def power(x, exponent):
@@ -159,7 +163,7 @@ def power(x, exponent):
     def of_exponent(g):
         return g * out * np.log(np.where(a == 0, np.ones_like(a), a))
 
-    return record("power", out, (x, exponent), (of_base, of_exponent))
+    return record("power", out, (x, exponent), (of_base, of_exponent), a, b, out)
 
 
 def negative(x):
@@ -201,7 +205,7 @@ def abs(x):
     Tensor([1., 2.])
     """
     (a,) = intake("abs", False, x=x)
-    return record("abs", compute(np.abs, a), (x,), (lambda g: g * np.sign(a),))
+    return record("abs", compute(np.abs, a), (x,), (lambda g: g * np.sign(a),), a)
 
 
 def exp(x):
@@ -223,7 +227,7 @@ def exp(x):
     """
     (a,) = intake("exp", True, x=x)
     out = compute(np.exp, a)
-    return record("exp", out, (x,), (lambda g: compute(np.multiply, g, out),))
+    return record("exp", out, (x,), (lambda g: compute(np.multiply, g, out),), out)
 
 
 def log(x):
@@ -244,7 +248,7 @@ def log(x):
     Tensor([0.])
     """
     (a,) = intake("log", True, x=x)
-    return record("log", compute(np.log, a), (x,), (lambda g: compute(np.divide, g, a),))
+    return record("log", compute(np.log, a), (x,), (lambda g: compute(np.divide, g, a),), a)
 
 
 def sqrt(x):
@@ -266,7 +270,7 @@ def sqrt(x):
     """
     (a,) = intake("sqrt", True, x=x)
     out = compute(np.sqrt, a)
-    return record("sqrt", out, (x,), (lambda g: compute(np.divide, g * 0.5, out),))
+    return record("sqrt", out, (x,), (lambda g: compute(np.divide, g * 0.5, out),), out)
 
 
 def maximum(x, y):
@@ -288,7 +292,7 @@ def maximum(x, y):
     Tensor([1., 0.])
     """
     a, b = intake("maximum", False, x=x, y=y)
-    return record("maximum", compute(np.maximum, a, b), (x, y), _choice(a, b, np.greater))
+    return record("maximum", compute(np.maximum, a, b), (x, y), _choice(a, b, np.greater), a, b)
 
 
 def minimum(x, y):
@@ -310,7 +314,7 @@ def minimum(x, y):
     Tensor([ 0., -2.])
     """
     a, b = intake("minimum", False, x=x, y=y)
-    return record("minimum", compute(np.minimum, a, b), (x, y), _choice(a, b, np.less))
+    return record("minimum", compute(np.minimum, a, b), (x, y), _choice(a, b, np.less), a, b)
 
 
 def _choice(a, b, wins):
@@ -343,7 +347,7 @@ def clip(x, min=None, max=None):
         raise ValueError("clip: min and max are both None, expected one limit at least")
     low, high = -np.inf if min is None else min, np.inf if max is None else max
     a, low, high = intake("clip", True, x=x, min=low, max=high)
-    return record("clip", np.clip(a, low, high), (x,), (lambda g: g * ((a >= low) & (a <= high)),))
+    return record("clip", np.clip(a, low, high), (x,), (lambda g: g * ((a >= low) & (a <= high)),), a, low, high)
 
 
 def where(condition, x, y):
@@ -370,7 +374,7 @@ def where(condition, x, y):
     a, b = intake("where", False, x=x, y=y)
     out = np.where(c, a, b)
     zero = out.dtype.type(0)
-    return record("where", out, (x, y), (lambda g: np.where(c, g, zero), lambda g: np.where(c, zero, g)))
+    return record("where", out, (x, y), (lambda g: np.where(c, g, zero), lambda g: np.where(c, zero, g)), c)
 
 
 def matmul(x, y):
@@ -415,4 +419,4 @@ def matmul(x, y):
             return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
         return a.swapaxes(-1, -2) @ g
 
-    return record("matmul", a @ b, (x, y), (lambda g: g @ b.swapaxes(-1, -2), of_y))
+    return record("matmul", a @ b, (x, y), (lambda g: g @ b.swapaxes(-1, -2), of_y), a, b)

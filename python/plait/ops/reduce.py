@@ -151,7 +151,7 @@ def _extreme(name, function, x, axis, keepdims):
         count = np.maximum(ties.sum(_axes(a, axis), keepdims=True), 1).astype(a.dtype)
         return ties * (_keep(g, a, axis) / count)
 
-    return record(name, out, (x,), (gradient,))
+    return record(name, out, (x,), (gradient,), a, out)
 
 
 def softmax(x, axis=-1):
@@ -176,7 +176,7 @@ def softmax(x, axis=-1):
     (a,) = intake("softmax", True, x=x)
     out = np.exp(a - _top(a, axis))
     out /= out.sum(axis, keepdims=True)
-    return record("softmax", out, (x,), (lambda g: out * (g - (g * out).sum(axis, keepdims=True)),))
+    return record("softmax", out, (x,), (lambda g: out * (g - (g * out).sum(axis, keepdims=True)),), out)
 
 
 def log_softmax(x, axis=-1):
@@ -201,7 +201,7 @@ def log_softmax(x, axis=-1):
     (a,) = intake("log_softmax", True, x=x)
     out = a - _top(a, axis)
     out -= np.log(np.exp(out).sum(axis, keepdims=True))
-    return record("log_softmax", out, (x,), (lambda g: g - np.exp(out) * g.sum(axis, keepdims=True),))
+    return record("log_softmax", out, (x,), (lambda g: g - np.exp(out) * g.sum(axis, keepdims=True),), out)
 
 
 def _top(a, axis):

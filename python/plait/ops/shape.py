@@ -284,7 +284,7 @@ def index(x, key):
             np.add.at(dx, key, g)
         return dx
 
-    return record("index", a[key], (x,), (gradient,))
+    return record("index", a[key], (x,), (gradient,), *parts)
 
 
 def _plain(k):
