@@ -109,6 +109,9 @@ def test_threads_do_not_change_bits():
         "dropout": lambda t: ops.dropout(t, 0.3),
         "embedding": lambda t: ops.embedding(ids, t),
         "gelu": ops.gelu,
+        "rope": lambda t: ops.rope(t, [0, 300, 1000], 5),
+        "sinusoids": lambda t: ops.add_positions(t, [0, 300, 1000]),
+        "positions": lambda t: ops.add_positions(t, [0, 300, 1000], leaf(x)),
     }
     try:
         for name, call in calls.items():
@@ -126,3 +129,29 @@ def test_threads_do_not_change_bits():
                     assert (a == b).all(), name
     finally:
         plait.set_num_threads(threads)
+
+
+def test_sinusoids_are_exact_for_late_positions():
+    x, late = np.zeros((64, 512)), np.array([10**9])
+    expected = ops.add_positions(x, [0, 64], start=late).data
+    assert np.abs(ops.add_positions(x.astype(np.float32), [0, 64], start=late).data - expected).max() < 3e-7
+
+
+def test_rope_takes_time_stamps():
+    """Only differences of times matter, also of float64 seconds since 1970."""
+    x, seconds = rng_array(20, 64), np.arange(20) * 0.04
+    q, k = (ops.rope(x, [0, 20], 2, times=1.7e9 + seconds).data.astype(np.float64) for _ in range(2))
+    p = ops.rope(x, [0, 20], 2, times=seconds).data.astype(np.float64)
+    assert np.abs(q @ k.T - p @ p.T).max() < 1e-3
+
+
+def test_rope_by_index_is_rope_by_whole_seconds():
+    x = rng_array(9, 32)
+    by_index = ops.rope(x, [0, 4, 9], 4, start=[2, 0]).data
+    assert (ops.rope(x, [0, 4, 9], 4, times=[2, 3, 4, 5, 0, 1, 2, 3, 4]).data == by_index).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_positions_beyond_the_table(dtype):
+    with pytest.raises(ValueError, match="table"):
+        ops.add_positions(np.zeros((5, 3), dtype), [0, 2, 5], np.zeros((2, 3), dtype))

@@ -207,6 +207,8 @@ typedef struct pl_op {
     X(l2_normalize)   \
     X(dropout)        \
     X(embedding)      \
+    X(add_positions)  \
+    X(rope)           \
     X(stream_concat)  \
     X(stream_split)   \
     X(pool)           \
@@ -264,6 +266,16 @@ typedef struct pl_attr_dropout { double p; int training; } pl_attr_dropout;
 /* y[i] = weight[ids[i]].  in: ids of any shape, weight (V, D).  out: y, the shape of ids and D. Rows of padding_idx
  * (-1: none) bring no gradient. */
 typedef struct pl_attr_embedding { int64_t padding_idx; } pl_attr_embedding;
+
+/* add_positions: y = x + table[position], or sinusoids where table is absent: sin(position w_i) in column 2i and cos in
+ * column 2i + 1, w_i = 10000^(-2i / D). The position is the row's place in its sample plus start.
+ * in: x (N, D), offsets (B + 1), table (P, D) or absent, start (B) or absent: 0.  out: y (N, D). */
+
+/* Columns (i, R/2 + i) of each head, or (2i, 2i + 1) if interleaved, turned by position base^(-2i / R), i < R/2, where
+ * R = rotary_dim; other columns pass. The position is a row's time, or counts rows as in add_positions.
+ * in: x (N, H D), offsets (B + 1), times (2, N) or absent: seconds and what rounding left of them, start (B) or absent.
+ * out: y (N, H D). */
+typedef struct pl_attr_rope { int heads; int interleaved; double base; int64_t rotary_dim; } pl_attr_rope;
 
 /* Per sample the segments of several streams, in order.  in, repeated: rows (N_i, D), offsets (B + 1) or absent: a
  * matrix whose rows every sample gets.  out: rows (N, D), whose offsets are the sum of all offsets. */

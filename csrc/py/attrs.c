@@ -31,6 +31,8 @@ ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
 ROWS(l2_normalize, ATTR(l2_normalize, eps, K_FLOAT))
 ROWS(dropout, ATTR(dropout, p, K_FLOAT), ATTR(dropout, training, K_BOOL))
 ROWS(embedding, ATTR(embedding, padding_idx, K_LONG))
+ROWS(rope, ATTR(rope, heads, K_INT), ATTR(rope, interleaved, K_BOOL), ATTR(rope, base, K_FLOAT),
+     ATTR(rope, rotary_dim, K_LONG))
 ROWS(stream_concat, ATTR(stream_concat, samples, K_LONG))
 ROWS(pool, ATTR_ENUM(pool, mode, pool_modes))
 
@@ -48,6 +50,7 @@ static const struct {
     BIND(l2_normalize)
     BIND(dropout)
     BIND(embedding)
+    BIND(rope)
     BIND(stream_concat)
     BIND(pool)
 };

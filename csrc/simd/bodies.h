@@ -1,5 +1,6 @@
 /* bodies.h - all bodies and the table they fill; included by table_<isa>.c inside its target pragma. */
 #include "vec_random.h"
+#include "vec_trig.h"
 
 #include "body_act.h"
 #include "body_dropout.h"
@@ -7,6 +8,7 @@
 #include "body_norm.h"
 #include "body_optim.h"
 #include "body_pool.h"
+#include "body_position.h"
 #include "body_reduce.h"
 #include "body_rows.h"
 

@@ -1,4 +1,4 @@
-/* body_rows.h - rows picked from a table by index, and added back to it. */
+/* body_rows.h - rows picked from a table by index, added back to it, or to each other. */
 
 static void rows_gather(const int64_t *index, int64_t n, int64_t width, const float *table, float *y)
 {
@@ -15,4 +15,11 @@ static void rows_scatter_add(const int64_t *index, int64_t n, int64_t width, int
         for (int64_t j = c0; j < c1; j += PL_VL)
             vstore_upto(to + j, vload_upto(to + j, c1 - j) + vload_upto(from + j, c1 - j), c1 - j);
     }
+}
+
+static void add(const float *a, const float *b, float *y, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + PL_VL <= n; i += PL_VL) vstore(y + i, vload(a + i) + vload(b + i));
+    if (i < n) vstore_n(y + i, vload_n(a + i, n - i) + vload_n(b + i, n - i), n - i);
 }

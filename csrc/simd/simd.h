@@ -45,6 +45,14 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
        word 0 of `block`; y == x and y == plus are allowed */                                                 \
     K(dropout, (uint64_t key, uint64_t counter, uint64_t block, uint32_t below, float scale, const float *x,  \
                 const float *plus, float *y, int64_t n))                                                      \
+    /* y = a + b; y may be one of them */                                                                     \
+    K(add, (const float *a, const float *b, float *y, int64_t n))                                             \
+    /* y = x + sinusoids of a position, one row; `frequency` has whole vectors */                             \
+    K(sinusoid_row, (double position, const double *frequency, int64_t width, const float *x, float *y))      \
+    /* pairs among the first `rotary` columns of each head turned by position * frequency, one row; `direction`\
+       1 or -1; y += if `add`; y == x is allowed */                                                           \
+    K(rope_row, (double position, float direction, const double *frequency, int64_t rotary, int interleaved,  \
+                 int64_t heads, int64_t width, const float *x, float *y, int add))                            \
     /* y[i] = table[index[i]] */                                                                              \
     K(rows_gather, (const int64_t *index, int64_t n, int64_t width, const float *table, float *y))            \
     /* dtable[index[i]] += dy[i] in columns [c0, c1), but for the index `skip` */                             \

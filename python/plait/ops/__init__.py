@@ -29,6 +29,7 @@ from .linear import linear, mlp
 from .norm import l2_normalize, layer_norm, rms_norm
 from .patch import patch_embed
 from .pool import attention_pool, pool
+from .positions import add_positions, rope
 from .reduce import log_softmax, max, mean, min, softmax, sum
 from .shape import (
     concat,
@@ -48,6 +49,7 @@ __all__ = [
     "abs",
     "activation",
     "add",
+    "add_positions",
     "attention_pool",
     "clip",
     "concat",
@@ -82,6 +84,7 @@ __all__ = [
     "repeat_rows",
     "reshape",
     "rms_norm",
+    "rope",
     "sigmoid",
     "silu",
     "softmax",

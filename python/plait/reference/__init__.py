@@ -13,6 +13,7 @@ from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
 from .losses import info_nce, info_nce_backward
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
+from .positions import add_positions, add_positions_backward, rope, rope_backward
 from .random import drop_below, philox, random_words
 from .streams import (
     attention_pool,
@@ -30,6 +31,8 @@ from .streams import (
 __all__ = [
     "activation",
     "activation_backward",
+    "add_positions",
+    "add_positions_backward",
     "attention_pool",
     "attention_pool_backward",
     "drop_below",
@@ -57,6 +60,8 @@ __all__ = [
     "random_words",
     "rms_norm",
     "rms_norm_backward",
+    "rope",
+    "rope_backward",
     "stream_concat",
     "stream_concat_backward",
     "stream_split",
