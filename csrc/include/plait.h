@@ -200,6 +200,7 @@ typedef struct pl_op {
 #define PL_OP_LIST(X) \
     X(linear)         \
     X(mlp)            \
+    X(attention)      \
     X(mlp_block)      \
     X(activation)     \
     X(layer_norm)     \
@@ -243,6 +244,20 @@ typedef struct pl_attr_attention_block {
     int heads, kv_heads, causal, pre_norm, norm;
     double scale, dropout, eps, residual_dropout;
 } pl_attr_attention_block;
+
+/* out = softmax(scale q k^T + bias) v, sample by sample and head by head; head h reads key head h / (heads / kv_heads).
+ * in: q (Nq, heads Dk), k (Nk, kv_heads Dk), v (Nk, kv_heads Dv), q_offsets (B + 1), kv_offsets (S + 1), and if wanted
+ * kv_lengths (B): how many rows of its segment a sample reads; kv_index (B): which segment, else S = B and segment b;
+ * q_times (Nq), kv_times (Nk), in any unit: with causal, key j is seen if its time is not after the query's;
+ * bias (heads, Tq, Tk): its leading corner serves each sample; relative_bias (heads, R) at relative_index (Tq, Tk);
+ * pair_bias (heads or 1, P) with pair_offsets (B + 1): Tq Tk values a sample.
+ * causal: query i sees keys j <= i + Tk - Tq. A query that sees nothing gives zeros. dropout is on the weights.
+ * out: (Nq, heads Dv).  saved: log of the sum of e^score (Nq, heads); the output, if a sample reads over 256 keys. */
+typedef struct pl_attr_attention {
+    int64_t heads, kv_heads;
+    double scale, dropout;
+    int causal;
+} pl_attr_attention;
 
 /* y = f(x) by element.  in: x of any shape.  out: y. */
 typedef struct pl_attr_activation { int kind; /* pl_activation */ } pl_attr_activation;

@@ -35,6 +35,8 @@ ROWS(rope, ATTR(rope, heads, K_INT), ATTR(rope, interleaved, K_BOOL), ATTR(rope,
      ATTR(rope, rotary_dim, K_LONG))
 ROWS(stream_concat, ATTR(stream_concat, samples, K_LONG))
 ROWS(pool, ATTR_ENUM(pool, mode, pool_modes))
+ROWS(attention, ATTR(attention, heads, K_LONG), ATTR(attention, kv_heads, K_LONG), ATTR(attention, scale, K_FLOAT),
+     ATTR(attention, dropout, K_FLOAT), ATTR(attention, causal, K_BOOL))
 
 static const struct {
     const pl_op *op;
@@ -53,6 +55,7 @@ static const struct {
     BIND(rope)
     BIND(stream_concat)
     BIND(pool)
+    BIND(attention)
 };
 
 static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)

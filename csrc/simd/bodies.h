@@ -12,6 +12,12 @@
 #include "body_reduce.h"
 #include "body_rows.h"
 
+/* each of these uses the ones before it */
+#include "body_gemm.h"
+#include "body_transpose.h"
+#include "body_attention.h"
+#include "body_attention_back.h"
+
 const pl_simd PL_TABLE = {
     .isa = PL_TABLE_ISA,
 #define PL__X(name, args) .name = name,

@@ -1,13 +1,5 @@
 /* body_losses.h - softmax statistics and gradients on tiles of products. Formulas: plait.reference.losses. */
 
-INLINE vi lane_numbers(void)
-{
-    static const int32_t n[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    vi lanes;
-    memcpy(&lanes, n, sizeof lanes);
-    return lanes;
-}
-
 /* The first n lanes of x (all, if n is larger), `other` behind them. */
 INLINE vf first_lanes(vf x, int64_t n, float other)
 {

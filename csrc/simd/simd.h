@@ -7,6 +7,7 @@
 #define PL_SIMD_H
 
 #include "../core/core.h"
+#include "attention.h"
 
 /* What an update of one segment multiplies with; step numbers are worked in already. */
 typedef struct pl__adamw_factors {
@@ -60,6 +61,12 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
                          const float *dy, float *dtable))                                                     \
     /* y += x */                                                                                              \
     K(add_into, (const float *x, float *y, int64_t n))                                                        \
+    /* one block of queries of one sample, one head */                                                        \
+    K(attention_forward, (const pl__attention *a, const pl__attention_task *t, int64_t head,                  \
+                          const pl__attention_result *r, float *scratch))                                     \
+    /* all samples that read one key segment, one key head */                                                 \
+    K(attention_backward, (const pl__attention *a, int64_t segment, int64_t kv_head,                          \
+                           const pl__attention_gradient *g, float *scratch))                                  \
     /* pooling of the rows of one segment, columns [c0, c1), see body_pool.h; index may be NULL */            \
     K(pool_max, (const float *x, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out, int64_t *index))\
     K(pool_spread, (const float *g, float scale, int64_t rows, int64_t row, int64_t c0, int64_t c1, float *out,\

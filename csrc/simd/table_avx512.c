@@ -2,6 +2,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "../core/random.h"
 #include "simd.h"
 
 #ifdef __clang__

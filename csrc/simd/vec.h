@@ -53,6 +53,14 @@ INLINE vf vkeep(vf x, int64_t n) { return n >= PL_VL ? x : (vf)((vi)x & (vi)LANE
 #endif
 INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
+INLINE vi lane_numbers(void)
+{
+    static const int32_t n[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi lanes;
+    memcpy(&lanes, n, sizeof lanes);
+    return lanes;
+}
+
 /* Always the same tree, so that a row's sum does not depend on where the row stands. */
 INLINE float vsum(vf x)
 {
@@ -93,6 +101,27 @@ INLINE vf vexp(vf x)
     y = vselect(x < -87.33654f, vset(0.0f), y);
     y = vselect(x > 88.72283f, vset(__builtin_inff()), y);
     return vselect(x == x, y, x);
+}
+
+/* Natural logarithm of a positive normal number, about 1 ulp; infinity and NaN stay. The polynomial is that of Cephes'
+ * logf (S. Moshier, www.netlib.org/cephes) for sqrt(1/2) <= m < sqrt(2), x = m 2^e. */
+INLINE vf vlog(vf x)
+{
+    const vi bits = (vi)x - 0x3f3504f3; /* sqrt(1/2) */
+    const vi e = bits >> 23;
+    const vf f = (vf)((bits & 0x7fffff) + 0x3f3504f3) - 1.0f, z = f * f;
+    vf p = vset(7.0376836292e-2f);
+    p = p * f + -1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f + -1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f + -1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f + -2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    const vf n = __builtin_convertvector(e, vf);
+    const vf y = f + (f * z * p + n * -2.12194440e-4f - 0.5f * z) + n * 0.693359375f;
+    return vselect(x < __builtin_inff(), y, x);
 }
 
 INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }

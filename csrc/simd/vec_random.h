@@ -20,22 +20,10 @@ typedef uint64_t vul __attribute__((vector_size(PL_VL * 4)));
 
 INLINE vul vset64(uint64_t x) { return x - (vul){0}; }
 
-/* words[i] gets those of the elements 4 block + i PL_VL and following, one a lane. */
-INLINE void vphilox(uint64_t key, uint64_t counter, uint64_t block, vu words[4])
+/* Ten rounds on two halves; the words come out in the order of 32-bit lanes, half 0 the even ones. */
+INLINE void philox_rounds(uint64_t key, vul x0[2], vul x1[2], vul x2[2], vul x3[2], vu out[4])
 {
-    /* Blocks are dealt out to lanes such that turning 4 x 4 words inside each 128 bits puts all in order. */
-#if PL_VL == 16
-    const vul even = {0, 8, 1, 9, 2, 10, 3, 11}, odd = {4, 12, 5, 13, 6, 14, 7, 15};
-#else
-    const vul even = {0, 4, 1, 5}, odd = {2, 6, 3, 7};
-#endif
     const vul m0 = vset64(0xD2511F53u), m1 = vset64(0xCD9E8D57u);
-    vul x0[2] = {even + block, odd + block}, x1[2], x2[2], x3[2];
-    for (int h = 0; h < 2; h++) {
-        x1[h] = x0[h] >> 32;
-        x2[h] = vset64(counter);
-        x3[h] = vset64(counter >> 32);
-    }
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < 10; round++) {
         const vul s0 = vset64(k0), s1 = vset64(k1);
@@ -49,12 +37,37 @@ INLINE void vphilox(uint64_t key, uint64_t counter, uint64_t block, vu words[4])
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    const vu a = ODD_LANES(x0[0], x0[1] << 32), b = ODD_LANES(x1[0], x1[1] << 32);
-    const vu c = ODD_LANES(x2[0], x2[1] << 32), d = ODD_LANES(x3[0], x3[1] << 32);
-    const vul ab_lo = INTERLEAVE32(lo, a, b), ab_hi = INTERLEAVE32(hi, a, b);
-    const vul cd_lo = INTERLEAVE32(lo, c, d), cd_hi = INTERLEAVE32(hi, c, d);
+    out[0] = ODD_LANES(x0[0], x0[1] << 32);
+    out[1] = ODD_LANES(x1[0], x1[1] << 32);
+    out[2] = ODD_LANES(x2[0], x2[1] << 32);
+    out[3] = ODD_LANES(x3[0], x3[1] << 32);
+}
+
+/* words[i] gets those of the elements 4 block + i PL_VL and following, one a lane. */
+INLINE void vphilox(uint64_t key, uint64_t counter, uint64_t block, vu words[4])
+{
+    /* Blocks are dealt out to lanes such that turning 4 x 4 words inside each 128 bits puts all in order. */
+#if PL_VL == 16
+    const vul even = {0, 8, 1, 9, 2, 10, 3, 11}, odd = {4, 12, 5, 13, 6, 14, 7, 15};
+#else
+    const vul even = {0, 4, 1, 5}, odd = {2, 6, 3, 7};
+#endif
+    vul x0[2] = {even + block, odd + block}, x1[2] = {x0[0] >> 32, x0[1] >> 32};
+    vul x2[2] = {vset64(counter), vset64(counter)}, x3[2] = {vset64(counter >> 32), vset64(counter >> 32)};
+    vu x[4];
+    philox_rounds(key, x0, x1, x2, x3, x);
+    const vul ab_lo = INTERLEAVE32(lo, x[0], x[1]), ab_hi = INTERLEAVE32(hi, x[0], x[1]);
+    const vul cd_lo = INTERLEAVE32(lo, x[2], x[3]), cd_hi = INTERLEAVE32(hi, x[2], x[3]);
     words[0] = INTERLEAVE64(lo, ab_lo, cd_lo);
     words[1] = INTERLEAVE64(hi, ab_lo, cd_lo);
     words[2] = INTERLEAVE64(lo, ab_hi, cd_hi);
     words[3] = INTERLEAVE64(hi, ab_hi, cd_hi);
+}
+
+/* words[i] gets word i of the blocks low + (high << 32), one `high` a lane. */
+INLINE void vphilox_lanes(uint64_t key, uint64_t counter, uint32_t low, vu high, vu words[4])
+{
+    vul x0[2] = {vset64(low), vset64(low)}, x1[2] = {(vul)high, (vul)high >> 32};
+    vul x2[2] = {vset64(counter), vset64(counter)}, x3[2] = {vset64(counter >> 32), vset64(counter >> 32)};
+    philox_rounds(key, x0, x1, x2, x3, words);
 }

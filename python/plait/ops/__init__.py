@@ -22,6 +22,7 @@ from .arithmetic import (
     subtract,
     where,
 )
+from .attention import PairBias, RelativeBias, attention
 from .blocks import mlp_block
 from .dropout import dropout
 from .embedding import embedding
@@ -46,10 +47,13 @@ from .shape import (
 from .streams import repeat_rows, stream_concat, stream_split
 
 __all__ = [
+    "PairBias",
+    "RelativeBias",
     "abs",
     "activation",
     "add",
     "add_positions",
+    "attention",
     "attention_pool",
     "clip",
     "concat",

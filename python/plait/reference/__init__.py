@@ -7,6 +7,7 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 """
 
 from .activation import activation, activation_backward
+from .attention import attention, attention_backward, attention_weights
 from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
@@ -33,8 +34,11 @@ __all__ = [
     "activation_backward",
     "add_positions",
     "add_positions_backward",
+    "attention",
+    "attention_backward",
     "attention_pool",
     "attention_pool_backward",
+    "attention_weights",
     "drop_below",
     "dropout",
     "dropout_backward",

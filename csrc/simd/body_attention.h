@@ -1,0 +1,218 @@
+/* body_attention.h - one block of queries against all keys of its sample, forward.
+ *
+ * Softmax in pieces: M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867; blocks
+ * that never leave the cache: T. Dao et al., "FlashAttention", arXiv 2205.14135. Scores are kept keys by queries: a
+ * vector holds queries, so that maximum and sum of a softmax need no sum across lanes, keys need no padding, and K and
+ * V are read as they lie. */
+
+/* One head and one block of queries of one sample. */
+typedef struct score_view {
+    int64_t sample, head, row; /* row: of q, of the first query */
+    int64_t query, count, lanes; /* first query within the sample, queries, queries rounded up to vectors */
+    int64_t keys, visible, first_key; /* keys of the sample, how many of them the block may see, row of the first */
+    int64_t shift;             /* causal: query i sees keys j <= i + shift */
+    const float *q, *k, *v;
+} score_view;
+
+static score_view score_view_of(const pl__attention *a, const pl__attention_task *t, int64_t head)
+{
+    const int64_t group = head / (a->heads / a->kv_heads), row = a->q_begin[t->sample] + t->query;
+    const int64_t keys = pl__attention_keys(a, t->sample);
+    score_view w = {.sample = t->sample, .head = head, .row = row, .query = t->query, .count = t->count,
+                    .lanes = (t->count + PL_VL - 1) / PL_VL * PL_VL, .keys = keys, .visible = keys,
+                    .first_key = a->kv_begin[pl__attention_segment(a, t->sample)],
+                    .shift = keys - pl__attention_queries(a, t->sample)};
+    if (a->causal && !a->q_time) {
+        const int64_t end = t->query + t->count + w.shift;
+        w.visible = end < 0 ? 0 : end < keys ? end : keys;
+    }
+    w.q = a->q + row * a->q_row + head * a->dk;
+    w.k = a->k + w.first_key * a->k_row + group * a->dk;
+    w.v = a->v + w.first_key * a->v_row + group * a->dv;
+    return w;
+}
+
+/* e^x for x <= 0 or little above; below -87.3 it gives 0, NaN stays. The shift by 127 sits in the rounding constant, so
+ * that the low bits are the exponent field at once. Coefficients as in vexp. */
+INLINE vf vexp_negative(vf x)
+{
+    const vf low = vset(-87.33654f), magic = vset(12582912.0f + 127.0f), clamped = vmax(low, x);
+    const vf shifted = clamped * 1.44269504f + magic, n = shifted - magic;
+    vf r = clamped - n * 0.693145752f;
+    r = r - n * 1.42860677e-6f;
+    vf p = vset(1.98756915e-4f);
+    p = p * r + 1.39819994e-3f;
+    p = p * r + 8.33345205e-3f;
+    p = p * r + 4.16657962e-2f;
+    p = p * r + 1.66666657e-1f;
+    p = p * r + 5.00000003e-1f;
+    p = p * r * r + r + 1.0f;
+    return vselect(x < low, vset(0.0f), p * (vf)((vi)shifted << 23));
+}
+
+/* ---------------------------------------------------------------- masks, bias */
+
+/* Scores of keys [j0, j0 + nj) that a query may not see become -infinity. */
+static void mask_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, float *s)
+{
+    if (a->q_time) {
+        const int64_t *now = a->q_time + w->row, *when = a->kv_time + w->first_key + j0;
+        for (int64_t j = 0; j < nj; j++)
+            for (int64_t i = 0; i < w->count; i++)
+                s[j * w->lanes + i] = when[j] <= now[i] ? s[j * w->lanes + i] : -INFINITY;
+        return;
+    }
+    /* key j0 + j is hidden from the first j - first + 1 queries of the block */
+    const int64_t first = w->query + w->shift - j0 + 1;
+    for (int64_t j = first > 0 ? first : 0; j < nj; j++) {
+        const int32_t hidden = (int32_t)(j - first + 1 < w->lanes ? j - first + 1 : w->lanes);
+        for (int32_t i = 0; i < hidden; i += PL_VL) {
+            float *at = s + j * w->lanes + i;
+            vstore(at, vselect(lane_numbers() + i < hidden, vset(-INFINITY), vload(at)));
+        }
+    }
+}
+
+/* s = the biases of a block; false when there are none. */
+static bool bias_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, float *s)
+{
+    transpose_mode mode = TRANSPOSE_PAD;
+    if (a->table) {
+        transpose(mode, a->table + (w->head * a->table_rows + w->query) * a->table_columns + j0, a->table_columns,
+                  w->count, nj, 1.0f, s, w->lanes);
+        mode = TRANSPOSE_PAD_ADD;
+    }
+    if (a->pairs) {
+        const float *from = a->pairs + (a->pair_heads == 1 ? 0 : w->head) * a->pair_count + a->pair_begin[w->sample];
+        transpose(mode, from + w->query * w->keys + j0, w->keys, w->count, nj, 1.0f, s, w->lanes);
+        mode = TRANSPOSE_PAD_ADD;
+    }
+    if (a->relative) {
+        const float *values = a->relative + w->head * a->relative_size;
+        if (mode == TRANSPOSE_PAD) memset(s, 0, (size_t)(nj * w->lanes) * sizeof *s);
+        for (int64_t i = 0; i < w->count; i++) {
+            const int64_t *index = a->relative_index + (w->query + i) * a->index_columns + j0;
+            for (int64_t j = 0; j < nj; j++) s[j * w->lanes + i] += values[index[j]];
+        }
+        mode = TRANSPOSE_PAD_ADD;
+    }
+    return mode != TRANSPOSE_PAD;
+}
+
+/* s (nj, lanes) = k q^T + bias, masked; qt: the queries, scaled, side by side. */
+static void score_block(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *qt, float *s)
+{
+    const bool biased = bias_scores(a, w, j0, nj, s);
+    gemm(false, nj, w->lanes, a->dk, w->k + j0 * a->k_row, a->k_row, qt, w->lanes, s, w->lanes, biased);
+    if (a->causal) mask_scores(a, w, j0, nj, s);
+}
+
+/* ---------------------------------------------------------------- dropout */
+
+/* y = x times 0 or 1 / (1 - rate). Key j of the query in row r draws word j % 4 of block j / 4 + ((r H + head) << 32). */
+static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *x, float *y)
+{
+    const vu below = (vu){0} + pl__drop_below(a->dropout);
+    const vf kept = vset((float)(1.0 / (1.0 - a->dropout)));
+    for (int64_t i = 0; i < w->lanes; i += PL_VL) {
+        const vu high = ((vu)lane_numbers() + (uint32_t)(w->row + i)) * (uint32_t)a->heads + (uint32_t)w->head;
+        for (int64_t j = 0; j < nj; j += 4) { /* j0 is a multiple of 4 */
+            vu words[4];
+            vphilox_lanes(a->key, a->counter, (uint32_t)((j0 + j) / 4), high, words);
+            for (int64_t u = 0; u < 4 && j + u < nj; u++) {
+                const int64_t at = (j + u) * w->lanes + i;
+                vstore(y + at, vload(x + at) * vselect((vi)(words[u] >= below), kept, vset(0.0f)));
+            }
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- forward */
+
+/* s = e^(s - maximum) by columns; maximum and sum run on from block to block, `correction` is what the sums so far were
+ * multiplied by. */
+static void softmax_block(int64_t lanes, int64_t nj, float *s, float *maximum, float *sum, float *correction)
+{
+    for (int64_t i = 0; i < lanes; i += PL_VL) {
+        float *column = s + i;
+        const vf before = vload(maximum + i);
+        vf top = before, other = before;
+        int64_t j = 0;
+        for (; j + 2 <= nj; j += 2) {
+            top = vmax(top, vload(column + j * lanes));
+            other = vmax(other, vload(column + (j + 1) * lanes));
+        }
+        if (j < nj) top = vmax(top, vload(column + j * lanes));
+        top = vmax(top, other);
+        const vf base = vselect(top == -INFINITY, vset(0.0f), top); /* nothing seen: e^(-inf - 0) = 0, not NaN */
+        vf total = vset(0.0f);
+        for (j = 0; j < nj; j++) {
+            const vf p = vexp_negative(vload(column + j * lanes) - base);
+            vstore(column + j * lanes, p);
+            total += p;
+        }
+        const vf factor = vexp_negative(before - base);
+        vstore(correction + i, factor);
+        vstore(sum + i, vload(sum + i) * factor + total);
+        vstore(maximum + i, top);
+    }
+}
+
+/* out = o / sum, lse = maximum + log(sum). */
+static void finish_queries(const pl__attention *a, const score_view *w, const float *o, int64_t o_row,
+                           const float *maximum, float *sum, const pl__attention_result *r)
+{
+    for (int64_t i = 0; i < w->lanes; i += PL_VL) {
+        const vf total = vload(sum + i);
+        const vi none = total == 0.0f;
+        if (r->lse) {
+            float lse[PL_VL];
+            vstore(lse, vselect(none, vset(INFINITY), vload(maximum + i) + vlog(total)));
+            for (int64_t u = 0; u < PL_VL && i + u < w->count; u++) r->lse[(w->row + i + u) * a->heads + w->head] = lse[u];
+        }
+        vstore(sum + i, vselect(none, vset(0.0f), 1.0f / total));
+    }
+    for (int64_t i = 0; i < w->count; i++) {
+        float *out = r->out + (w->row + i) * r->out_row + w->head * a->dv;
+        return_rows(o + i * o_row, o_row, 1, a->dv, sum[i], out, 0, false);
+        if (r->copy)
+            memcpy(r->copy + ((w->row + i) * a->heads + w->head) * a->dv, out, (size_t)a->dv * sizeof *out);
+    }
+}
+
+static float *carve(float **scratch, int64_t rows, int64_t width)
+{
+    float *at = *scratch;
+    *scratch += pl__attention_pad(rows * width);
+    return at;
+}
+
+static void attention_forward(const pl__attention *a, const pl__attention_task *t, int64_t head,
+                              const pl__attention_result *r, float *scratch)
+{
+    const score_view w = score_view_of(a, t, head);
+    const int64_t dv = (a->dv + PL_VL - 1) / PL_VL * PL_VL, blocks = pl__block_count(w.visible, PL__KEY_BLOCK);
+    float *maximum = carve(&scratch, 1, PL__QUERY_BLOCK), *sum = carve(&scratch, 1, PL__QUERY_BLOCK);
+    float *correction = carve(&scratch, 1, PL__QUERY_BLOCK);
+    float *qt = carve(&scratch, a->dk, w.lanes), *s = carve(&scratch, PL__KEY_BLOCK, w.lanes);
+    float *o = carve(&scratch, w.count, dv), *values = carve(&scratch, PL__KEY_BLOCK, dv);
+    /* values in one piece: padded, and free of the cache conflicts of long strides; not worth it for few queries */
+    const bool gather = dv != a->dv || (a->v_row != a->dv && w.count > 8);
+
+    for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
+    if (!blocks) memset(o, 0, (size_t)(w.count * dv) * sizeof *o);
+    else transpose(TRANSPOSE_PAD, w.q, a->q_row, w.count, a->dk, a->scale, qt, w.lanes);
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block);
+        const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block + 1) - j0;
+        const float *v = w.v + j0 * a->v_row;
+        if (gather) copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
+        score_block(a, &w, j0, nj, qt, s);
+        softmax_block(w.lanes, nj, s, maximum, sum, correction);
+        if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s);
+        for (int64_t i = 0; block && i < w.count; i++)
+            for (int64_t c = 0; c < dv; c += PL_VL) vstore(o + i * dv + c, vload(o + i * dv + c) * correction[i]);
+        gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);
+    }
+    finish_queries(a, &w, o, dv, maximum, sum, r);
+}

@@ -1,0 +1,166 @@
+/* body_attention_back.h - gradients of attention for all samples that read one key segment, one key head.
+ *
+ * The weights are computed again from the saved lse: P = e^(S - lse), dP = dO V^T, dS = P (dP - delta), where
+ * delta = sum over keys of P dP = dO . O. Then dV = P^T dO, dK = dS^T Q, dQ = dS K. One task owns dk and dv of its
+ * segment and dq of its samples, so nothing is shared and every sum has one order. */
+
+typedef struct back_scratch {
+    float *qt, *q, *dot, *dout, *dq; /* a block of queries: side by side and in rows; dot, dout: of the output gradient */
+    float *s, *dp, *dropped, *lse, *delta;
+    float *k, *dk, *dv; /* all keys of the segment, padded rows */
+    int64_t k_width, v_width;
+} back_scratch;
+
+/* delta = dO . O, where the output was kept. */
+static void delta_from_output(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, float *delta)
+{
+    for (int64_t i = 0; i < w->count; i++) {
+        const float *x = g->out + (w->row + i) * g->out_row + w->head * a->dv;
+        const float *y = g->dout + (w->row + i) * g->dout_row + w->head * a->dv;
+        vf sum = vset(0.0f);
+        int64_t c = 0;
+        for (; c + PL_VL <= a->dv; c += PL_VL) sum += vload(x + c) * vload(y + c);
+        if (c < a->dv) sum += vload_n(x + c, a->dv - c) * vload_n(y + c, a->dv - c);
+        delta[i] = vsum(sum);
+    }
+}
+
+/* s: scores -> weights, dp -> gradient of the scores. With dropout, `dropped` are the weights that met the values. */
+static void gradient_of_scores(const pl__attention *a, const score_view *w, bool know_delta, int64_t j0, int64_t nj,
+                               back_scratch *b)
+{
+    const bool drop = a->dropout > 0;
+    const int64_t lanes = w->lanes;
+    for (int64_t i = 0; i < lanes; i += PL_VL) {
+        const vf lse = vload(b->lse + i);
+        for (int64_t j = 0; j < nj; j++) {
+            float *at = b->s + j * lanes + i;
+            vstore(at, vexp_negative(vload(at) - lse));
+        }
+    }
+    if (drop) {
+        drop_scores(a, w, j0, nj, b->s, b->dropped);
+        drop_scores(a, w, j0, nj, b->dp, b->dp);
+    }
+    for (int64_t i = 0; i < lanes; i += PL_VL) {
+        vf delta = vload(b->delta + i);
+        if (!know_delta) {
+            delta = vset(0.0f);
+            for (int64_t j = 0; j < nj; j++) delta += vload(b->s + j * lanes + i) * vload(b->dp + j * lanes + i);
+        }
+        for (int64_t j = 0; j < nj; j++) {
+            float *at = b->dp + j * lanes + i;
+            vstore(at, vload(b->s + j * lanes + i) * (vload(at) - delta));
+        }
+    }
+}
+
+/* dp (nj, lanes) is added to the gradients of the biases. */
+static void gradient_of_bias(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, int64_t j0,
+                             int64_t nj, const float *dp)
+{
+    if (g->dtable)
+        transpose(TRANSPOSE_ADD, dp, w->lanes, nj, w->count, 1.0f,
+                  g->dtable + (w->head * a->table_rows + w->query) * a->table_columns + j0, a->table_columns);
+    if (g->drelative) {
+        float *values = g->drelative + w->head * a->relative_size;
+        for (int64_t i = 0; i < w->count; i++) {
+            const int64_t *index = a->relative_index + (w->query + i) * a->index_columns + j0;
+            for (int64_t j = 0; j < nj; j++) values[index[j]] += dp[j * w->lanes + i];
+        }
+    }
+}
+
+static void backward_block(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, back_scratch *b)
+{
+    const int64_t blocks = pl__block_count(w->visible, PL__KEY_BLOCK), lanes = w->lanes;
+    const float *dout = g->dout + w->row * g->dout_row + w->head * a->dv;
+    const bool scores = g->dq || g->dk || g->dtable || g->drelative; /* else only dv is wanted */
+    if (blocks) {
+        transpose(TRANSPOSE_PAD, w->q, a->q_row, w->count, a->dk, a->scale, b->qt, lanes);
+        copy_rows(w->q, a->q_row, w->count, a->dk, a->scale, b->q, b->k_width);
+        transpose(TRANSPOSE_PAD, dout, g->dout_row, w->count, a->dv, 1.0f, b->dot, lanes);
+        copy_rows(dout, g->dout_row, w->count, a->dv, 1.0f, b->dout, b->v_width);
+        for (int64_t i = 0; i < lanes; i++) {
+            b->lse[i] = i < w->count ? g->lse[(w->row + i) * a->heads + w->head] : INFINITY;
+            b->delta[i] = 0.0f;
+        }
+        if (g->out) delta_from_output(a, w, g, b->delta);
+    } else
+        memset(b->dq, 0, (size_t)(w->count * b->k_width) * sizeof *b->dq);
+    float *weights = a->dropout > 0 ? b->dropped : b->s;
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block);
+        const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block + 1) - j0;
+        score_block(a, w, j0, nj, b->qt, b->s);
+        if (scores) gemm(false, nj, lanes, a->dv, w->v + j0 * a->v_row, a->v_row, b->dot, lanes, b->dp, lanes, false);
+        else memset(b->dp, 0, (size_t)(nj * lanes) * sizeof *b->dp);
+        gradient_of_scores(a, w, g->out != NULL, j0, nj, b);
+        if (g->dv)
+            gemm(false, nj, b->v_width, w->count, weights, lanes, b->dout, b->v_width, b->dv + j0 * b->v_width,
+                 b->v_width, true);
+        if (g->dk)
+            gemm(false, nj, b->k_width, w->count, b->dp, lanes, b->q, b->k_width, b->dk + j0 * b->k_width, b->k_width,
+                 true);
+        if (g->dq)
+            gemm(true, w->count, b->k_width, nj, b->dp, lanes, b->k + j0 * b->k_width, b->k_width, b->dq, b->k_width,
+                 block > 0);
+        gradient_of_bias(a, w, g, j0, nj, b->dp);
+    }
+    if (g->dq)
+        return_rows(b->dq, b->k_width, w->count, a->dk, a->scale, g->dq + w->row * g->dq_row + w->head * a->dk,
+                    g->dq_row, g->add_dq);
+}
+
+/* Rows of dk or dv of a whole segment; keys behind the last one read get zeros. */
+static void return_segment(const float *x, int64_t width, int64_t keys, int64_t all, int64_t d, float *y, int64_t y_row,
+                           bool add)
+{
+    return_rows(x, width, keys, d, 1.0f, y, y_row, add);
+    for (int64_t j = keys; !add && j < all; j++) memset(y + j * y_row, 0, (size_t)d * sizeof *y);
+}
+
+static void attention_backward(const pl__attention *a, int64_t segment, int64_t kv_head,
+                               const pl__attention_gradient *g, float *scratch)
+{
+    const int64_t group = a->heads / a->kv_heads, begin = a->kv_begin[segment], all = a->kv_end[segment] - begin;
+    int64_t keys = 0;
+    for (int64_t n = g->first[segment]; n < g->first[segment + 1]; n++) {
+        const int64_t more = pl__attention_keys(a, g->order[n]);
+        keys = more > keys ? more : keys;
+    }
+    back_scratch b = {.k_width = (a->dk + PL_VL - 1) / PL_VL * PL_VL, .v_width = (a->dv + PL_VL - 1) / PL_VL * PL_VL};
+    b.lse = carve(&scratch, 1, PL__QUERY_BLOCK);
+    b.delta = carve(&scratch, 1, PL__QUERY_BLOCK);
+    b.qt = carve(&scratch, a->dk, PL__QUERY_BLOCK);
+    b.dot = carve(&scratch, a->dv, PL__QUERY_BLOCK);
+    b.q = carve(&scratch, PL__QUERY_BLOCK, b.k_width);
+    b.dq = carve(&scratch, PL__QUERY_BLOCK, b.k_width);
+    b.dout = carve(&scratch, PL__QUERY_BLOCK, b.v_width);
+    b.s = carve(&scratch, PL__KEY_BLOCK, PL__QUERY_BLOCK);
+    b.dp = carve(&scratch, PL__KEY_BLOCK, PL__QUERY_BLOCK);
+    b.dropped = carve(&scratch, PL__KEY_BLOCK, PL__QUERY_BLOCK);
+    b.k = carve(&scratch, keys, b.k_width);
+    b.dk = carve(&scratch, keys, b.k_width);
+    b.dv = carve(&scratch, keys, b.v_width);
+    if (g->dq) copy_rows(a->k + begin * a->k_row + kv_head * a->dk, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
+    if (g->dk) memset(b.dk, 0, (size_t)(keys * b.k_width) * sizeof *b.dk);
+    if (g->dv) memset(b.dv, 0, (size_t)(keys * b.v_width) * sizeof *b.dv);
+
+    for (int64_t n = g->first[segment]; n < g->first[segment + 1]; n++) {
+        const int64_t sample = g->order[n], queries = pl__attention_queries(a, sample);
+        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
+            for (int64_t i = 0; i < pl__block_count(queries, PL__QUERY_BLOCK); i++) {
+                pl__attention_task t = {.sample = sample, .query = pl__block_begin(queries, PL__QUERY_BLOCK, 16, i)};
+                t.count = pl__block_begin(queries, PL__QUERY_BLOCK, 16, i + 1) - t.query;
+                const score_view w = score_view_of(a, &t, head);
+                backward_block(a, &w, g, &b);
+            }
+    }
+    if (g->dk)
+        return_segment(b.dk, b.k_width, keys, all, a->dk, g->dk + begin * g->dk_row + kv_head * a->dk, g->dk_row,
+                       g->add_dk);
+    if (g->dv)
+        return_segment(b.dv, b.v_width, keys, all, a->dv, g->dv + begin * g->dv_row + kv_head * a->dv, g->dv_row,
+                       g->add_dv);
+}

@@ -1,0 +1,250 @@
+"""Attention over ragged samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plait import reference
+from plait.tensor import Tensor
+
+from ._apply import apply, generator, operators
+
+__all__ = ["PairBias", "RelativeBias", "attention"]
+
+_attention = operators["attention"]
+
+
+class RelativeBias:
+    """A bias that depends on how query and key lie to each other: ``values[head, index[i, j]]``.
+
+    T5's buckets (Raffel et al., arXiv 1910.10683), Swin's windows (Liu et al., arXiv 2103.14030) and ALiBi's slopes
+    (Press et al., arXiv 2108.12409) are such tables.
+
+    Parameters
+    ----------
+    values : (heads, R) array or Tensor
+        Has a gradient.
+    index : (Tq, Tk) integers, or callable
+        Each from 0 to R - 1; the leading corner serves each sample. A callable is given the longest sample's (Tq, Tk)
+        and returns the array.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> def distance(queries, keys):
+    ...     return np.clip(np.arange(keys)[None, :] - np.arange(queries)[:, None], -3, 3) + 3
+    >>> bias = plait.ops.RelativeBias(np.zeros((2, 7), np.float32), distance)
+    >>> x = np.ones((5, 8), np.float32)
+    >>> plait.ops.attention(x, x, x, [0, 5], [0, 5], heads=2, bias=bias).shape
+    (5, 8)
+    """
+
+    __slots__ = ("index", "values")
+
+    def __init__(self, values, index):
+        self.values, self.index = values, index
+
+
+class PairBias:
+    """A bias or a mask for each pair of one sample's query and key, all samples end to end.
+
+    Parameters
+    ----------
+    values : (P,), (1, P) or (heads, P) array
+        Sample b has ``values[:, pair_offsets[b] : pair_offsets[b + 1]]``, its (Tq, Tk) pairs row by row, Tk being the
+        keys that it reads. Boolean: True where the query may see the key. No gradient.
+    pair_offsets : (B + 1,) integers
+        Ascending, from 0 to P.
+
+    Examples
+    --------
+    Tokens that may look at one region each:
+
+    >>> import numpy as np, plait
+    >>> mask = plait.ops.PairBias.from_list([np.eye(2, dtype=bool), np.ones((1, 3), bool)])
+    >>> mask.pair_offsets
+    array([0, 4, 7])
+    """
+
+    __slots__ = ("pair_offsets", "values")
+
+    def __init__(self, values, pair_offsets):
+        self.values, self.pair_offsets = values, pair_offsets
+
+    @classmethod
+    def from_list(cls, samples):
+        """From one (Tq, Tk) or (heads, Tq, Tk) array a sample."""
+        samples = [np.asarray(s) for s in samples]
+        flat = [s.reshape(1 if s.ndim == 2 else len(s), -1) for s in samples]
+        offsets = np.cumsum([0] + [s.shape[1] for s in flat], dtype=np.int64)
+        return cls(np.concatenate(flat, axis=1) if flat else np.zeros((1, 0), np.float32), offsets)
+
+
+def _data(x):
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _longest(offsets):
+    offsets = np.asarray(offsets)
+    return int(np.diff(offsets).max(initial=0)) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else 0
+
+
+def _pairs(bias, dtype):
+    if isinstance(bias.values, Tensor) and bias.values.requires_grad:
+        raise ValueError("attention: the values of a PairBias have no gradient; pass .detach()")
+    values = np.asarray(_data(bias.values))
+    if values.dtype == bool:
+        values = np.where(values, dtype.type(0), dtype.type(-np.inf))
+    return values[None] if values.ndim == 1 else values, bias.pair_offsets
+
+
+def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
+    """The five ports of the biases: at most one of each kind."""
+    table = values = index = pairs = offsets = None
+    for one in bias if isinstance(bias, (list, tuple)) else [bias]:
+        if isinstance(one, RelativeBias):
+            if values is not None:
+                raise ValueError("attention: bias holds two RelativeBias, expected at most one")
+            values, index = one.values, one.index
+            if callable(index):
+                keys = _longest(kv_offsets) if kv_lengths is None else int(np.max(kv_lengths, initial=0))
+                index = index(_longest(q_offsets), keys)
+        elif isinstance(one, PairBias):
+            if pairs is not None:
+                raise ValueError("attention: bias holds two PairBias, expected at most one")
+            pairs, offsets = _pairs(one, dtype)
+        elif one is not None:
+            if table is not None:
+                raise ValueError("attention: bias holds two tables, expected at most one")
+            if np.ndim(_data(one)) != 3:
+                raise ValueError(
+                    f"attention: bias has {np.ndim(_data(one))} dimensions, expected a (heads, Tq, Tk) array, "
+                    "a RelativeBias or a PairBias"
+                )
+            table = one
+    return table, values, index, pairs, offsets
+
+
+def _ordered(times, name):
+    """Seconds as int64 in the same order, without loss."""
+    if times is None:
+        return None
+    times = np.asarray(_data(times))
+    if times.dtype.kind in "iu":
+        return times.astype(np.int64)
+    if times.dtype.kind != "f":
+        raise TypeError(f"attention: {name} has dtype {times.dtype}, expected seconds")
+    times = np.ascontiguousarray(times, np.float64) + 0.0  # -0 becomes 0
+    if np.isnan(times).any():
+        raise ValueError(f"attention: {name} holds NaN")
+    bits = times.view(np.int64)
+    return np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
+
+
+def attention(
+    q,
+    k,
+    v,
+    q_offsets,
+    kv_offsets,
+    *,
+    heads,
+    kv_heads=None,
+    kv_lengths=None,
+    kv_index=None,
+    causal=False,
+    q_times=None,
+    kv_times=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    return_weights=False,
+):
+    r"""Multi-head attention: :math:`\mathrm{softmax}(s\, q k^T + \mathrm{bias})\, v` within each sample.
+
+    Vaswani et al., arXiv 1706.03762. Scores are computed in blocks that stay in the cache (Dao et al., arXiv
+    2205.14135), so that memory grows with the number of rows and not with its square. Self-attention passes the same
+    offsets twice; cross-attention passes those of the other stream for keys and values.
+
+    Parameters
+    ----------
+    q : (Nq, heads * Dk) array or Tensor
+    k : (Nk, kv_heads * Dk) array or Tensor
+    v : (Nk, kv_heads * Dv) array or Tensor
+        Dv may differ from Dk.
+    q_offsets : (B + 1,) integers
+        Sample b has query rows ``q_offsets[b]`` to ``q_offsets[b + 1]``.
+    kv_offsets : (B + 1,) integers
+        The same for rows of `k` and `v`; (S + 1,) with `kv_index`.
+    heads : int
+    kv_heads : int, optional
+        A divisor of `heads`, the default: query head h reads key head ``h // (heads // kv_heads)`` (Ainslie et al.,
+        arXiv 2305.13245).
+    kv_lengths : (B,) integers, optional
+        Sample b reads the first ``kv_lengths[b]`` rows of its segment only: a key/value cache with room to grow.
+    kv_index : (B,) integers, optional
+        Sample b reads segment ``kv_index[b]`` (default b): many texts against one picture. Gradients of shared rows
+        add up in the order of the samples.
+    causal : bool
+        Query i of Tq sees keys j <= i + Tk - Tq: aligned at the ends, as new rows against a cache are.
+    q_times, kv_times : (Nq,) and (Nk,) arrays, optional
+        Seconds, with `causal`: a query sees the keys of its sample that are not later than itself.
+    bias : optional
+        Added to the scaled scores: a (heads, Tq, Tk) array or Tensor whose leading corner serves each sample, a
+        `RelativeBias`, a `PairBias` (which also carries boolean masks), or a list with at most one of each. Gradients
+        reach the first two.
+    scale : float, optional
+        Default ``Dk ** -0.5``.
+    dropout : float
+        Probability, at least 0 and below 1, with which a weight is zero; the others are divided by ``1 - dropout``. The
+        mask depends on `plait.seed`, the number of the call, and the places of query and key.
+    return_weights : bool
+        Also return the weights, computed apart, densely, without dropout and off the tape.
+
+    Returns
+    -------
+    Tensor
+        (Nq, heads * Dv). A query that sees no key gets zeros and passes no gradient on.
+    list of (heads, Tq, Tk) arrays
+        One a sample, only with `return_weights`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        The message names the argument, what was got and what was expected.
+
+    Examples
+    --------
+    Two samples, of three and of two rows:
+
+    >>> import numpy as np, plait
+    >>> x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    >>> y, weights = plait.ops.attention(x, x, x, [0, 3, 5], [0, 3, 5], heads=2, causal=True, return_weights=True)
+    >>> y.shape, [w.shape for w in weights]
+    ((5, 8), [(2, 3, 3), (2, 2, 2)])
+    >>> bool(np.allclose(y.data[[0, 3]], x[[0, 3]]))  # the first row of a sample sees itself only
+    True
+    """
+    width = np.shape(_data(q))[-1] if np.ndim(_data(q)) else 0
+    if scale is None:
+        known = isinstance(heads, (int, np.integer)) and heads > 0 and width >= heads
+        scale = (width // heads) ** -0.5 if known else 1.0  # else the core says what is wrong
+    dtype = getattr(_data(q), "dtype", np.dtype(np.float32))
+    dtype = np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
+    biases = _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype)
+    times = _ordered(q_times, "q_times"), _ordered(kv_times, "kv_times")
+    inputs = (q, k, v, q_offsets, kv_offsets, kv_lengths, kv_index, *times, *biases)
+    attrs = {
+        "heads": heads,
+        "kv_heads": heads if kv_heads is None else kv_heads,
+        "scale": scale,
+        "dropout": dropout,
+        "causal": causal,
+    }
+    counter = next(generator.counter) if dropout else 0
+    out = apply(_attention, inputs, attrs, generator.key, counter)
+    if not return_weights:
+        return out
+    arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]
+    attrs["dropout"] = 0.0
+    return out, [w.astype(dtype) for w in reference.attention_weights(*arrays, **attrs)]

@@ -1,0 +1,167 @@
+"""Twin of attention: dense, one sample and one head at a time.
+
+A. Vaswani et al., "Attention is all you need", arXiv 1706.03762; heads that share keys: J. Ainslie et al., arXiv
+2305.13245; relative biases: P. Shaw et al., arXiv 1803.02155.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from .random import drop_below, philox
+
+__all__ = ["attention", "attention_backward", "attention_weights"]
+
+
+class _Call:
+    """The arguments of a call, and the pieces of it that belong to one sample and one head."""
+
+    def __init__(
+        self,
+        q,
+        k,
+        v,
+        q_offsets,
+        kv_offsets,
+        kv_lengths=None,
+        kv_index=None,
+        q_times=None,
+        kv_times=None,
+        bias=None,
+        relative_bias=None,
+        relative_index=None,
+        pair_bias=None,
+        pair_offsets=None,
+        *,
+        heads,
+        kv_heads=None,
+        scale=None,
+        dropout=0.0,
+        causal=False,
+        key=0,
+        counter=0,
+    ):
+        self.q, self.k, self.v = (np.asarray(x, np.float64) for x in (q, k, v))
+        self.bias, self.relative_bias, self.pair_bias = (
+            None if x is None else np.asarray(x, np.float64) for x in (bias, relative_bias, pair_bias)
+        )
+        self.relative_index = None if relative_index is None else np.asarray(relative_index)
+        self.pair_offsets, self.causal = pair_offsets, causal
+        self.q_times, self.kv_times = q_times, kv_times
+        self.heads = heads
+        self.kv_heads = heads if kv_heads is None else kv_heads
+        self.scale = (self.q.shape[1] // heads) ** -0.5 if scale is None else scale
+        self.dropout, self.key, self.counter = dropout, key, counter
+        segments = np.arange(len(q_offsets) - 1) if kv_index is None else kv_index
+        self.query_rows = [slice(a, b) for a, b in pairwise(q_offsets)]
+        self.key_rows = []
+        for sample, segment in enumerate(segments):
+            begin, end = kv_offsets[segment], kv_offsets[segment + 1]
+            self.key_rows.append(slice(begin, end if kv_lengths is None else begin + kv_lengths[sample]))
+
+    def pieces(self):
+        """(sample, head) in order."""
+        return [(b, h) for b in range(len(self.query_rows)) for h in range(self.heads)]
+
+    def columns(self, head, width, heads):
+        """Columns of a head in a matrix with `heads` heads; query heads share key heads in groups."""
+        head = head * heads // self.heads
+        return slice(head * (width // heads), (head + 1) * (width // heads))
+
+    def parts(self, b, h):
+        """q (Tq, Dk), k (Tk, Dk), v (Tk, Dv) of one sample and one head, as views."""
+        rows, keys = self.query_rows[b], self.key_rows[b]
+        return (
+            self.q[rows, self.columns(h, self.q.shape[1], self.heads)],
+            self.k[keys, self.columns(h, self.k.shape[1], self.kv_heads)],
+            self.v[keys, self.columns(h, self.v.shape[1], self.kv_heads)],
+        )
+
+    def seen(self, b, queries, keys):
+        """(Tq, Tk): may query i see key j?"""
+        if not self.causal:
+            return np.ones((queries, keys), bool)
+        if self.q_times is not None:
+            now, when = self.q_times[self.query_rows[b]], self.kv_times[self.key_rows[b]]
+            return when[None, :] <= now[:, None]
+        return np.arange(keys)[None, :] <= np.arange(queries)[:, None] + (keys - queries)
+
+    def weights(self, b, h):
+        """Softmax of the scores (Tq, Tk); a query that sees nothing has a row of zeros."""
+        q, k, _ = self.parts(b, h)
+        scores = self.scale * (q @ k.T)
+        queries, keys = scores.shape
+        if self.bias is not None:
+            scores = scores + self.bias[h, :queries, :keys]
+        if self.relative_bias is not None:
+            scores = scores + self.relative_bias[h, self.relative_index[:queries, :keys]]
+        if self.pair_bias is not None:
+            values = self.pair_bias[h if len(self.pair_bias) > 1 else 0]
+            values = values[self.pair_offsets[b] : self.pair_offsets[b + 1]]
+            scores = scores + values.reshape(queries, keys)
+        scores = np.where(self.seen(b, queries, keys), scores, -np.inf)
+        top = scores.max(1, keepdims=True, initial=-np.inf)
+        e = np.exp(scores - np.where(np.isneginf(top), 0, top))
+        total = e.sum(1, keepdims=True)
+        return e / np.where(total == 0, 1, total)
+
+    def kept(self, b, h):
+        """(Tq, Tk): 0 where dropout strikes, else 1 / (1 - p).
+
+        Key j of the query in row r has word j % 4 of block j // 4 + (r * heads + h) * 2**32.
+        """
+        rows, keys = self.query_rows[b], self.key_rows[b]
+        queries, keys = rows.stop - rows.start, keys.stop - keys.start
+        if not self.dropout:
+            return np.ones((queries, keys))
+        stream = (np.arange(rows.start, rows.stop, dtype=np.uint64) * np.uint64(self.heads) + np.uint64(h))[:, None]
+        blocks = np.arange((keys + 3) // 4, dtype=np.uint64)[None, :] + (stream << np.uint64(32))
+        words = philox(self.key, self.counter, blocks).reshape(queries, 4 * blocks.shape[1])[:, :keys]
+        return (words >= drop_below(self.dropout)) / (1 - self.dropout)
+
+
+def attention(*args, **kwargs):
+    """softmax(scale q k^T + bias) v for each sample and head: (Nq, heads * Dv). Arguments as the C operator's ports."""
+    c = _Call(*args, **kwargs)
+    width = c.v.shape[1] // c.kv_heads
+    out = np.zeros((len(c.q), c.heads * width))
+    for b, h in c.pieces():
+        _, _, v = c.parts(b, h)
+        out[c.query_rows[b], h * width : (h + 1) * width] = (c.weights(b, h) * c.kept(b, h)) @ v
+    return out
+
+
+def attention_weights(*args, **kwargs):
+    """List of the softmax weights of each sample (heads, Tq, Tk), before dropout."""
+    c = _Call(*args, **kwargs)
+    return [np.stack([c.weights(b, h) for h in range(c.heads)]) for b in range(len(c.query_rows))]
+
+
+def attention_backward(dout, *args, **kwargs):
+    """Gradients of q, k, v and of the two differentiable biases.
+
+    With P the weights: dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(P dP)), dQ = scale dS K, dK = scale dS^T Q.
+    """
+    c = _Call(*args, **kwargs)
+    width = c.v.shape[1] // c.kv_heads
+    dq, dk, dv = np.zeros_like(c.q), np.zeros_like(c.k), np.zeros_like(c.v)
+    dbias = None if c.bias is None else np.zeros_like(c.bias)
+    drelative = None if c.relative_bias is None else np.zeros_like(c.relative_bias)
+    for b, h in c.pieces():
+        rows, keys = c.query_rows[b], c.key_rows[b]
+        q, k, v = c.parts(b, h)
+        weights, kept = c.weights(b, h), c.kept(b, h)
+        do = dout[rows, h * width : (h + 1) * width]
+        dweights = (do @ v.T) * kept
+        dscores = weights * (dweights - (weights * dweights).sum(1, keepdims=True))
+        dq[rows, c.columns(h, dq.shape[1], c.heads)] += c.scale * dscores @ k
+        dk[keys, c.columns(h, dk.shape[1], c.kv_heads)] += c.scale * dscores.T @ q
+        dv[keys, c.columns(h, dv.shape[1], c.kv_heads)] += (weights * kept).T @ do
+        queries, columns = dscores.shape
+        if dbias is not None:
+            dbias[h, :queries, :columns] += dscores
+        if drelative is not None:
+            np.add.at(drelative[h], c.relative_index[:queries, :columns], dscores)
+    return (dq, dk, dv, *[None] * 6, dbias, drelative, None, None, None)
