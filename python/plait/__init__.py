@@ -19,7 +19,7 @@ from plait.tensor import Tensor, no_grad
 from plait import nn, optim  # isort: skip  (they take the names above from this module)
 
 # Imported on first use, so that `import plait` stays quick.
-_MODULES = ("data", "io", "models", "train")
+_MODULES = ("data", "evaluate", "io", "models", "train")
 _NAMES = {
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
@@ -35,6 +35,7 @@ __all__ = [
     "as_stream",
     "create_model",
     "data",
+    "evaluate",
     "get_num_threads",
     "gradcheck",
     "io",
