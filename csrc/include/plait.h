@@ -315,6 +315,10 @@ typedef struct pl_attr_pool { int mode; } pl_attr_pool;
  * in: a (N, D), b (N, D), logit_scale () or (1), present (N) of 0 and 1, or absent.  out: loss ().
  * saved: maximum and 1 / sum of exponentials, of rows and of columns (4, N rounded up to 16). */
 
+/* Symmetric InfoNCE.  in: a, b (N, D), logit_scale (): the logarithm of the factor, present (N) or absent.  out: ().
+ * saved: maxima and 1 / sums of rows and columns.  label_smoothing: share of the label that all pairs have. */
+typedef struct pl_attr_info_nce { double label_smoothing; } pl_attr_info_nce;
+
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)
 #undef PL__X

@@ -14,6 +14,8 @@ static const pl_port ports[N_IN] = {{"a", PL_DTYPE_F32, 0},
 
 static pl_status infer(pl_call *call)
 {
+    const pl_attr_info_nce *attr = call->attr;
+    PL__CHECK(pl__check_rate(&pl_op_info_nce, "label_smoothing", attr->label_smoothing));
     PL__CHECK(pl__pairs_check(&pl_op_info_nce, call, PRESENT));
     PL__CHECK(pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL));
     if (call->want)
@@ -25,7 +27,7 @@ static pl_status infer(pl_call *call)
 typedef struct state {
     const pl_context *ctx;
     const pl__tile *tile;
-    float scale, weight;
+    float scale, weight, smoothing, shift; /* shift: what smoothing takes from every pair */
     float *stats; /* (N_STATS, length) */
     int64_t length;
     float *own;      /* forward: products of the pairs themselves */
@@ -73,12 +75,39 @@ static void forward_tile(void *arg, const pl__tile *t)
         for (int64_t i = 0; i < t->rows; i++) s->own[t->r0 + i] = t->s[i * t->row + i];
 }
 
+/* Sum of the present rows of x, run by run. */
+static void sum_of_rows(const pl__pairs *pairs, const float *x, float *sum)
+{
+    memset(sum, 0, (size_t)pairs->width * sizeof *sum);
+    for (int64_t i = 0, n; i < pairs->count; i += n) {
+        const int64_t row = pairs->index ? pairs->index[i] : i;
+        n = pairs->index ? 1 : pairs->count;
+        while (i + n < pairs->count && pairs->index[i + n] == row + n) n++;
+        pl__column_sums(pairs->ctx, x + row * pairs->width, n, pairs->width, sum, true);
+    }
+}
+
+/* The sum of all products is the product of the sums. */
+static pl_status sum_of_products(const pl__pairs *pairs, double *sum)
+{
+    float *a;
+    PL__CHECK(pl__scratch(&a, (size_t)pairs->width, 2 * sizeof *a));
+    float *b = a + pairs->width;
+    sum_of_rows(pairs, pairs->a, a);
+    sum_of_rows(pairs, pairs->b, b);
+    *sum = 0;
+    for (int64_t j = 0; j < pairs->width; j++) *sum += (double)a[j] * b[j];
+    pl_buffer_put(a);
+    return PL_STATUS_OK;
+}
+
 static pl_status forward(const pl_call *call)
 {
     pl_status status;
     pl__pairs pairs = {0};
     const int64_t length = pl__pairs_padded(call->in[A].shape[0]);
     float *scratch = NULL, *loss = call->out[0].data;
+    const double smoothing = ((const pl_attr_info_nce *)call->attr)->label_smoothing;
     state s = {.ctx = call->ctx, .scale = pl__pairs_scale(call), .length = length};
     PL__TRY(pl__pairs_open(&pairs, call, PRESENT));
     PL__TRY(pl__scratch(&scratch, (size_t)length, (1 + N_STATS) * sizeof *scratch));
@@ -89,13 +118,16 @@ static pl_status forward(const pl_call *call)
         s.stats[ROW_SUM * length + i] = s.stats[COL_SUM * length + i] = 0;
     }
     PL__TRY(pl__pairs_sweep(&pairs, forward_tile, &s, NULL, false, NULL, false));
-    double total = 0;
+    double total = 0, own = 0, all = 0;
+    if (smoothing > 0) PL__TRY(sum_of_products(&pairs, &all));
     for (int64_t i = 0; i < pairs.count; i++)
         for (int side = ROW_MAX; side < N_STATS; side += 2) {
             float *sum = &s.stats[(side + 1) * length + i];
             total += (double)s.scale * ((double)s.stats[side * length + i] - s.own[i]) + log(*sum);
             *sum = 1.0f / *sum;
+            own += s.own[i];
         }
+    if (pairs.count) total += smoothing * s.scale * (own - 2 * all / (double)pairs.count);
     *loss = pairs.count ? (float)(total / (2.0 * (double)pairs.count)) : 0.0f;
 done:
     pl_buffer_put(scratch);
@@ -110,6 +142,7 @@ static void gradient_range(void *arg, int64_t begin, int64_t end)
     const state *s = arg;
     const pl__tile *t = s->tile;
     s->ctx->simd->nce_back(t->s + begin * t->row, end - begin, t->cols, t->row, s->scale, s->weight,
+                           s->smoothing, s->shift,
                            s->stats + t->r0 + begin, s->stats + COL_MAX * s->length + t->c0, s->length,
                            t->r0 == t->c0 ? begin : -1, s->moments + begin);
 }
@@ -134,6 +167,8 @@ static pl_status backward(const pl_call *call)
     PL__TRY(pl__scratch(&s.moments, (size_t)length, sizeof *s.moments));
     const double share = pairs.count ? dloss / (2.0 * (double)pairs.count) : 0;
     s.weight = (float)(share * s.scale);
+    s.smoothing = (float)((const pl_attr_info_nce *)call->attr)->label_smoothing;
+    s.shift = pairs.count ? 2.0f * s.smoothing / (float)pairs.count : 0;
     PL__TRY(pl__pairs_sweep(&pairs, backward_tile, &s, call->din[A].data, pl__adds(call, A), call->din[B].data,
                             pl__adds(call, B)));
     if (dscale) *dscale = (pl__adds(call, LOGIT_SCALE) ? *dscale : 0) + (float)(share * s.total);
@@ -143,4 +178,4 @@ done:
     return status;
 }
 
-const pl_op pl_op_info_nce = {"info_nce", 0, ports, N_IN, 1, N_SAVED, infer, forward, backward, 0};
+const pl_op pl_op_info_nce = {"info_nce", sizeof(pl_attr_info_nce), ports, N_IN, 1, N_SAVED, infer, forward, backward, 0};

@@ -47,14 +47,14 @@ static void nce_cols(const float *s, int64_t rows, int64_t row, int64_t c0, int6
 }
 
 static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,
-                     const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments)
+                     float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments)
 {
     const float *col_max = col_stats, *col_share = col_stats + stats;
     for (int64_t i = 0; i < rows; i++) {
         float *x = s + i * row;
         const float top = row_stats[i], share = row_stats[stats + i];
         const float own = diagonal >= 0 ? x[diagonal + i] : 0.0f;
-        vf moment = vset(0.0f);
+        vf moment = vset(0.0f), plain = vset(0.0f);
         for (int64_t j = 0; j < cols; j += PL_VL) {
             /* -100: the exponential is 0 there */
             const vf v = vload(x + j);
@@ -62,12 +62,13 @@ static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float sc
             const vf ec = first_lanes(scale * (v - vload(col_max + j)), cols - j, -100.0f);
             const vf pr = vexp(er) * share, pc = vexp(ec) * vload(col_share + j);
             moment += pr * er + pc * ec;
-            vstore(x + j, weight * (pr + pc));
+            plain += first_lanes(v, cols - j, 0.0f);
+            vstore(x + j, first_lanes(weight * (pr + pc - shift), cols - j, 0.0f));
         }
-        moments[i] = vsum(moment);
+        moments[i] = vsum(moment) - (double)scale * shift * vsum(plain);
         if (diagonal >= 0) {
-            x[diagonal + i] -= 2.0f * weight;
-            moments[i] -= (double)scale * ((own - top) + (own - col_max[diagonal + i]));
+            x[diagonal + i] -= 2.0f * (1.0f - smoothing) * weight;
+            moments[i] -= (double)scale * ((own - top) + (own - col_max[diagonal + i]) - 2.0f * smoothing * own);
         }
     }
 }

@@ -88,10 +88,11 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(nce_rows, (const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float *max, float *sum)) \
     K(nce_cols, (const float *s, int64_t rows, int64_t row, int64_t c0, int64_t c1, float scale, float *max,  \
                  float *sum))                                                                                 \
-    /* s becomes weight (row softmax + column softmax - 2 at the pairs, s[i, diagonal + i]; none: -1); stats */ \
+    /* s becomes weight (row softmax + column softmax - shift, and - 2 (1 - smoothing) at the pairs,         \
+       s[i, diagonal + i]; none: -1); stats */ \
     /* are maxima and, `stats` behind them, 1 / sums; moments[i] = d loss / d log scale of row i */           \
     K(nce_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,                \
-                 const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments))
+                 float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments))
 
 typedef struct pl_simd {
     pl_isa isa;

@@ -21,7 +21,7 @@ def _flags(loss, present):
     return present.astype(np.int64)
 
 
-def info_nce(a, b, logit_scale, present=None):
+def info_nce(a, b, logit_scale, present=None, label_smoothing=0.0):
     r"""Symmetric InfoNCE: row i of `a` should find row i of `b` among all rows, and the other way round.
 
     With logits :math:`l_{ij} = e^{s}\, a_i \cdot b_j` the loss is
@@ -40,6 +40,9 @@ def info_nce(a, b, logit_scale, present=None):
     present : (N,) array of bool, optional
         Pairs that are not present are left out of rows and columns, as if they were not in the batch; their gradient
         is zero. Without any pair the loss is 0.
+    label_smoothing : float
+        Share of each label that is spread evenly over all N pairs (Szegedy et al., arXiv 1512.00567), at least 0 and
+        below 1.
 
     Returns
     -------
@@ -67,4 +70,4 @@ def info_nce(a, b, logit_scale, present=None):
     >>> float(plait.losses.info_nce(a, a, 2.66, present=[False, False, True, False]))
     0.0
     """
-    return apply(_info_nce, (a, b, logit_scale, _flags("info_nce", present)))
+    return apply(_info_nce, (a, b, logit_scale, _flags("info_nce", present)), {"label_smoothing": label_smoothing})

@@ -34,14 +34,23 @@ NCE_ERRORS = (
     ({"logit_scale": np.float32(np.inf)}, ValueError, "info_nce: logit_scale is inf, expected -80 to 80"),
     ({"logit_scale": 100.0}, ValueError, "info_nce: logit_scale is 100, expected -80 to 80, the logarithm"),
     ({"logit_scale": "float:2"}, ValueError, "info_nce: logit_scale has shape (2,), expected ()"),
+    ({"label_smoothing": 1.0}, ValueError, "info_nce: label_smoothing is 1, expected at least 0 and below 1"),
     ({"present": "int:4"}, ValueError, "info_nce: present has shape (4,), expected (13,), the rows of a"),
     ({"present": np.full(13, 2)}, ValueError, "info_nce: present[0] is 2, expected 0 or 1"),
     ({"present": "float:13"}, TypeError, "info_nce: present has dtype float"),
 )
 
 
-def nce(name, *args, errors=(), tolerance=1e-5, **which):
-    return Case(f"info_nce-{name}", "losses.info_nce", pairs(*args, **which), {}, CONTRASTIVE, errors, tolerance)
+def nce(name, *args, errors=(), tolerance=1e-5, smoothing=0.0, **which):
+    return Case(
+        f"info_nce-{name}",
+        "losses.info_nce",
+        pairs(*args, **which),
+        {"label_smoothing": smoothing},
+        CONTRASTIVE,
+        errors,
+        tolerance,
+    )
 
 
 ROWS = [
@@ -57,5 +66,7 @@ ROWS = [
     nce("all-present", 40, 24, present=1.0),
     nce("few-present", 20, 24, scale=1.0, present=0.05),
     nce("cold", 33, 12, scale=-5.0),
+    nce("smooth", 33, 12, scale=3.0, smoothing=0.1),
+    nce("smooth-two-tiles-some-absent", 900, 12, scale=2.0, smoothing=0.3, present=0.8),
     nce("large-logits", 70, 24, scale=9.2),  # up to 9900
 ]

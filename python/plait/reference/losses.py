@@ -24,7 +24,11 @@ def _log_softmax(logits, axis):
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
-def info_nce(a, b, logit_scale, present=None):
+def _targets(n, label_smoothing):
+    return (1 - label_smoothing) * np.eye(n) + label_smoothing / n
+
+
+def info_nce(a, b, logit_scale, present=None, label_smoothing=0.0):
     """Mean cross entropy of exp(logit_scale) a b^T with the diagonal as labels, along rows and down columns, halved.
     arXiv 1807.03748; both directions as in arXiv 2103.00020."""
     a, b = _present_rows(a, present), _present_rows(b, present)
@@ -32,17 +36,17 @@ def info_nce(a, b, logit_scale, present=None):
         return np.zeros(())
     logits = np.exp(np.asarray(logit_scale, np.float64).reshape(())) * (a @ b.T)
     rows, columns = _log_softmax(logits, 1), _log_softmax(logits, 0)
-    return np.asarray(-(np.diag(rows).mean() + np.diag(columns).mean()) / 2)
+    return np.asarray(-np.sum(_targets(len(a), label_smoothing) * (rows + columns)) / (2 * len(a)))
 
 
-def info_nce_backward(dloss, a, b, logit_scale, present=None):
+def info_nce_backward(dloss, a, b, logit_scale, present=None, label_smoothing=0.0):
     whole_a, whole_b, scale = a, b, np.exp(np.asarray(logit_scale, np.float64).reshape(()))
     a, b = _present_rows(a, present), _present_rows(b, present)
     n = len(a)
     if not len(a):
         return np.zeros(np.shape(whole_a)), np.zeros(np.shape(whole_b)), np.zeros(np.shape(logit_scale)), None
     logits = scale * (a @ b.T)
-    dlogits = np.exp(_log_softmax(logits, 1)) + np.exp(_log_softmax(logits, 0)) - 2 * np.eye(n)
+    dlogits = np.exp(_log_softmax(logits, 1)) + np.exp(_log_softmax(logits, 0)) - 2 * _targets(n, label_smoothing)
     dlogits *= dloss / (2 * n)
     da, db = scale * dlogits @ b, scale * dlogits.T @ a
     dscale = np.sum(dlogits * logits).reshape(np.shape(logit_scale))
