@@ -202,6 +202,7 @@ typedef struct pl_op {
     X(mlp)            \
     X(attention)      \
     X(mlp_block)      \
+    X(attention_block) \
     X(activation)     \
     X(layer_norm)     \
     X(rms_norm)       \

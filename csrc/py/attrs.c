@@ -27,6 +27,11 @@ ROWS(mlp_block, ATTR_ENUM(mlp_block, activation, activations), ATTR(mlp_block, p
      ATTR_ENUM(mlp_block, norm, norms), ATTR(mlp_block, eps, K_FLOAT), ATTR(mlp_block, residual_dropout, K_FLOAT))
 ROWS(activation, ATTR_ENUM(activation, kind, activations))
 ROWS(info_nce, ATTR(info_nce, label_smoothing, K_FLOAT))
+ROWS(attention_block, ATTR(attention_block, heads, K_INT), ATTR(attention_block, kv_heads, K_INT),
+     ATTR(attention_block, causal, K_BOOL), ATTR(attention_block, scale, K_FLOAT),
+     ATTR(attention_block, dropout, K_FLOAT), ATTR(attention_block, pre_norm, K_BOOL),
+     ATTR_ENUM(attention_block, norm, norms), ATTR(attention_block, eps, K_FLOAT),
+     ATTR(attention_block, residual_dropout, K_FLOAT))
 ROWS(layer_norm, ATTR(layer_norm, eps, K_FLOAT))
 ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
 ROWS(l2_normalize, ATTR(l2_normalize, eps, K_FLOAT))
@@ -47,6 +52,7 @@ static const struct {
     BIND(linear)
     BIND(mlp)
     BIND(mlp_block)
+    BIND(attention_block)
     BIND(activation)
     BIND(info_nce)
     BIND(layer_norm)

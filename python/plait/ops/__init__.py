@@ -23,6 +23,7 @@ from .arithmetic import (
     where,
 )
 from .attention import PairBias, RelativeBias, attention
+from .attention_block import attention_block
 from .blocks import mlp_block
 from .dropout import dropout
 from .embedding import embedding
@@ -54,6 +55,7 @@ __all__ = [
     "add",
     "add_positions",
     "attention",
+    "attention_block",
     "attention_pool",
     "clip",
     "concat",

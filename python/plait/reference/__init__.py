@@ -8,6 +8,7 @@ several outputs) and returns a tuple with one gradient for each array input, in 
 
 from .activation import activation, activation_backward
 from .attention import attention, attention_backward, attention_weights
+from .attention_block import attention_block, attention_block_backward
 from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
@@ -36,6 +37,8 @@ __all__ = [
     "add_positions_backward",
     "attention",
     "attention_backward",
+    "attention_block",
+    "attention_block_backward",
     "attention_pool",
     "attention_pool_backward",
     "attention_weights",
