@@ -103,12 +103,14 @@ def run(case, arguments, want=None, seed=7):
     return (outputs if isinstance(outputs, tuple) else (outputs,)), leaves
 
 
-def gradients(case, arguments, douts=None, seed=7):
-    """Outputs and gradients of sum(dout * output) as arrays."""
-    outputs, leaves = run(case, arguments, seed=seed)
-    if douts is None:
-        rng = np.random.default_rng(99)
-        douts = [np.asarray(rng.standard_normal(o.shape)).astype(o.dtype) for o in outputs]
+def output_gradients(outputs, seed=99):
+    """Random gradients of the outputs, the same whatever the dtype."""
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.standard_normal(o.shape)).astype(o.dtype) for o in outputs]
+
+
+def pull_back(outputs, douts):
+    """Runs backward of sum(dout * output)."""
     total = None
     for output, dout in zip(outputs, douts, strict=True):
         if not output.requires_grad:
@@ -120,6 +122,12 @@ def gradients(case, arguments, douts=None, seed=7):
         total = part if total is None else total + part
     if total is not None:
         total.backward()
+
+
+def gradients(case, arguments, douts=None, seed=7, want=None):
+    """Outputs and gradients of sum(dout * output) as arrays."""
+    outputs, leaves = run(case, arguments, want, seed)
+    pull_back(outputs, output_gradients(outputs) if douts is None else douts)
     grads = [np.zeros_like(t.data) if t.grad is None else t.grad for t in leaves]
     return [o.data for o in outputs], grads
 

@@ -104,6 +104,8 @@ void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__ra
 void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg);
 /* Rows that are worth a thread of their own when a row costs `nanoseconds`. */
 int64_t pl__grain(double nanoseconds);
+/* For tests: work that is worth a thread, so that small inputs are split too; 0 = as usual. */
+void pl__set_thread_worth(double nanoseconds);
 
 /* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. */
 int pl__threads_enter(const pl_context *ctx, int *threads);

@@ -7,10 +7,13 @@
 /* A region costs about a microsecond when the machine is idle and milliseconds when another process is busy, so work
  * below this many nanoseconds a thread stays on the calling thread. */
 #define WORTH_A_THREAD 8000.0
+static double worth_a_thread = WORTH_A_THREAD;
+
+void pl__set_thread_worth(double nanoseconds) { worth_a_thread = nanoseconds > 0 ? nanoseconds : WORTH_A_THREAD; }
 
 int64_t pl__grain(double nanoseconds)
 {
-    const double rows = WORTH_A_THREAD / (nanoseconds > 0.01 ? nanoseconds : 0.01);
+    const double rows = worth_a_thread / (nanoseconds > 0.01 ? nanoseconds : 0.01);
     return rows < 1 ? 1 : (int64_t)rows;
 }
 
@@ -44,8 +47,8 @@ void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__ra
 void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg)
 {
     if (n <= 0) return;
-    int64_t worth = (int64_t)(cost / WORTH_A_THREAD);
-    if (worth > n) worth = n;
+    const double threads_worth = cost / worth_a_thread;
+    const int64_t worth = threads_worth < (double)n ? (int64_t)threads_worth : n;
     const int threads = threads_for(ctx, worth);
     if (threads == 1) {
         for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);

@@ -61,6 +61,15 @@ static PyObject *m_fail_at(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *m_set_thread_worth(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    const double nanoseconds = PyFloat_AsDouble(arg);
+    if (PyErr_Occurred()) return NULL;
+    pl__set_thread_worth(nanoseconds);
+    Py_RETURN_NONE;
+}
+
 static PyObject *m_empty_cache(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -123,6 +132,7 @@ static PyMethodDef methods[] = {
     {"get_num_threads", m_get_threads, METH_NOARGS, "Threads that an operator may use."},
     {"counters", m_counters, METH_NOARGS, "Counters of memory, primitives and packs."},
     {"fail_at", m_fail_at, METH_VARARGS, "fail_at(nth, persistent=False): makes an allocation fail, for tests."},
+    {"set_thread_worth", m_set_thread_worth, METH_O, "Nanoseconds of work that are worth a thread, for tests."},
     {"empty_cache", m_empty_cache, METH_NOARGS, "Gives unused buffers and cached primitives back."},
     {"set_pool_cap", m_set_pool_cap, METH_O, "Bytes that the pool may keep."},
     {"empty", m_empty, METH_O, "empty(shape): a float32 array from the pool, not initialised."},
