@@ -6,6 +6,8 @@ brings the arguments to one dtype, ``record`` wraps the result and remembers a g
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from plait import _core
@@ -15,6 +17,24 @@ from plait.tensor import Node, Tensor, _mode
 from ._apply import wrap
 
 _LARGE = 1 << 14  # elements from which memory of the pool beats fresh memory with its page faults
+
+
+def named(function):
+    """Decorator: what NumPy complains about names the function."""
+    prefix = function.__name__ + ": "
+
+    @functools.wraps(function)
+    def call(*args, **options):
+        try:
+            return function(*args, **options)
+        except (ValueError, TypeError, IndexError) as error:
+            if str(error).startswith(prefix):
+                raise
+            for kind in (np.exceptions.AxisError, IndexError, ValueError, TypeError):
+                if isinstance(error, kind):
+                    raise kind(f"{prefix}{error}") from None
+
+    return call
 
 
 def as_array(function, name, value):

@@ -7,9 +7,11 @@ promotes, and a float64 array beside a float32 tensor gives float32.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ._record import as_array, compute, intake, record
+from ._record import as_array, compute, intake, named, record
 
 __all__ = [
     "abs",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 
+@named
 def add(x, y):
     """x + y, elementwise with broadcasting.
 
@@ -52,6 +55,7 @@ def add(x, y):
     return record("add", compute(np.add, a, b), (x, y), (lambda g: g, lambda g: g))
 
 
+@named
 def subtract(x, y):
     """x - y, elementwise with broadcasting.
 
@@ -74,6 +78,7 @@ def subtract(x, y):
     return record("subtract", compute(np.subtract, a, b), (x, y), (lambda g: g, lambda g: -g))
 
 
+@named
 def multiply(x, y):
     """x y, elementwise with broadcasting.
 
@@ -103,6 +108,7 @@ def multiply(x, y):
     )
 
 
+@named
 def divide(x, y):
     """x / y, elementwise with broadcasting; by zero as in NumPy.
 
@@ -130,6 +136,7 @@ def divide(x, y):
     return record("divide", out, (x, y), (lambda g: compute(np.divide, g, b), of_y), b, out)
 
 
+@named
 def power(x, exponent):
     """x to a power, elementwise with broadcasting.
 
@@ -166,6 +173,7 @@ def power(x, exponent):
     return record("power", out, (x, exponent), (of_base, of_exponent), a, b, out)
 
 
+@named
 def negative(x):
     """-x.
 
@@ -187,6 +195,7 @@ def negative(x):
     return record("negative", compute(np.negative, a), (x,), (lambda g: -g,))
 
 
+@named
 def abs(x):
     """Absolute value, with derivative 0 at 0.
 
@@ -208,6 +217,7 @@ def abs(x):
     return record("abs", compute(np.abs, a), (x,), (lambda g: g * np.sign(a),), a)
 
 
+@named
 def exp(x):
     """Exponential function.
 
@@ -230,6 +240,7 @@ def exp(x):
     return record("exp", out, (x,), (lambda g: compute(np.multiply, g, out),), out)
 
 
+@named
 def log(x):
     """Natural logarithm; of zero and of negative numbers as in NumPy.
 
@@ -251,6 +262,7 @@ def log(x):
     return record("log", compute(np.log, a), (x,), (lambda g: compute(np.divide, g, a),), a)
 
 
+@named
 def sqrt(x):
     """Square root.
 
@@ -273,6 +285,7 @@ def sqrt(x):
     return record("sqrt", out, (x,), (lambda g: compute(np.divide, g * 0.5, out),), out)
 
 
+@named
 def maximum(x, y):
     """The larger one, elementwise with broadcasting; where both are equal the gradient goes to both in halves.
 
@@ -295,6 +308,7 @@ def maximum(x, y):
     return record("maximum", compute(np.maximum, a, b), (x, y), _choice(a, b, np.greater), a, b)
 
 
+@named
 def minimum(x, y):
     """The smaller one, elementwise with broadcasting; where both are equal the gradient goes to both in halves.
 
@@ -324,6 +338,7 @@ def _choice(a, b, wins):
     return lambda g: share(g, a, b), lambda g: share(g, b, a)
 
 
+@named
 def clip(x, min=None, max=None):
     """x limited to an interval; the gradient is 0 outside of it.
 
@@ -350,6 +365,7 @@ def clip(x, min=None, max=None):
     return record("clip", np.clip(a, low, high), (x,), (lambda g: g * ((a >= low) & (a <= high)),), a, low, high)
 
 
+@named
 def where(condition, x, y):
     """x where the condition holds and y elsewhere, with broadcasting.
 
@@ -377,6 +393,7 @@ def where(condition, x, y):
     return record("where", out, (x, y), (lambda g: np.where(c, g, zero), lambda g: np.where(c, zero, g)), c)
 
 
+@named
 def matmul(x, y):
     """Matrix product ``x @ y``, over leading dimensions that broadcast, by NumPy's rules.
 
@@ -416,7 +433,8 @@ def matmul(x, y):
 
     def of_y(g):
         if b.ndim == 2:  # one product over all rows, no sum over samples
-            return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+            rows = math.prod(a.shape[:-1])
+            return a.reshape(rows, a.shape[-1]).T @ g.reshape(rows, g.shape[-1])
         return a.swapaxes(-1, -2) @ g
 
     return record("matmul", a @ b, (x, y), (lambda g: g @ b.swapaxes(-1, -2), of_y), a, b)

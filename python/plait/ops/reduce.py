@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ._record import intake, record
+from ._record import intake, named, record
 
 __all__ = ["log_softmax", "max", "mean", "min", "softmax", "sum"]
 
@@ -22,6 +22,7 @@ def _axes(x, axis):
     return tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
 
 
+@named
 def sum(x, axis=None, keepdims=False):
     """Sum over axes.
 
@@ -48,6 +49,7 @@ def sum(x, axis=None, keepdims=False):
     return record("sum", out, (x,), (lambda g: np.broadcast_to(_keep(g, a, axis), a.shape),))
 
 
+@named
 def mean(x, axis=None, keepdims=False):
     """Mean over axes.
 
@@ -82,6 +84,7 @@ def mean(x, axis=None, keepdims=False):
     return record("mean", out, (x,), (lambda g: np.broadcast_to(_keep(g / count, a, axis), a.shape),))
 
 
+@named
 def max(x, axis=None, keepdims=False):
     """Largest element along axes; elements that tie share the gradient.
 
@@ -111,6 +114,7 @@ def max(x, axis=None, keepdims=False):
     return _extreme("max", np.max, x, axis, keepdims)
 
 
+@named
 def min(x, axis=None, keepdims=False):
     """Smallest element along axes; elements that tie share the gradient.
 
@@ -154,6 +158,7 @@ def _extreme(name, function, x, axis, keepdims):
     return record(name, out, (x,), (gradient,), a, out)
 
 
+@named
 def softmax(x, axis=-1):
     """exp(x) over its sum along an axis.
 
@@ -179,6 +184,7 @@ def softmax(x, axis=-1):
     return record("softmax", out, (x,), (lambda g: out * (g - (g * out).sum(axis, keepdims=True)),), out)
 
 
+@named
 def log_softmax(x, axis=-1):
     """Logarithm of softmax, exact where softmax itself would round to 0.
 
@@ -200,10 +206,11 @@ def log_softmax(x, axis=-1):
     """
     (a,) = intake("log_softmax", True, x=x)
     out = a - _top(a, axis)
-    out -= np.log(np.exp(out).sum(axis, keepdims=True))
+    if out.size:
+        out -= np.log(np.exp(out).sum(axis, keepdims=True))
     return record("log_softmax", out, (x,), (lambda g: g - np.exp(out) * g.sum(axis, keepdims=True),), out)
 
 
 def _top(a, axis):
-    """Largest element along an axis, 0 along an empty one."""
-    return a.max(axis, keepdims=True, initial=None if a.shape[axis] else 0)
+    """Largest element along an axis; an empty array needs something to start from."""
+    return a.max(axis, keepdims=True, initial=None if a.size else 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from plait.tensor import Tensor
 
-from ._record import as_array, intake, record
+from ._record import as_array, intake, named, record
 
 __all__ = [
     "concat",
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+@named
 def reshape(x, shape):
     """The elements in another shape.
 
@@ -47,6 +48,7 @@ def reshape(x, shape):
     return record("reshape", a.reshape(shape), (x,), (lambda g: g.reshape(a.shape),))
 
 
+@named
 def transpose(x, axes=None):
     """Axes in another order.
 
@@ -71,6 +73,7 @@ def transpose(x, axes=None):
     return record("transpose", a.transpose(axes), (x,), (lambda g: g.transpose(back),))
 
 
+@named
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged.
 
@@ -93,6 +96,7 @@ def swapaxes(x, axis1, axis2):
     return record("swapaxes", a.swapaxes(axis1, axis2), (x,), (lambda g: g.swapaxes(axis1, axis2),))
 
 
+@named
 def expand_dims(x, axis):
     """New axes of size 1.
 
@@ -116,6 +120,7 @@ def expand_dims(x, axis):
     return record("expand_dims", np.expand_dims(a, axis), (x,), (lambda g: g.reshape(a.shape),))
 
 
+@named
 def squeeze(x, axis=None):
     """Axes of size 1 left out.
 
@@ -144,6 +149,7 @@ def squeeze(x, axis=None):
     return record("squeeze", a.squeeze(axis), (x,), (lambda g: g.reshape(a.shape),))
 
 
+@named
 def concat(arrays, axis=0):
     """Arrays joined along an axis. Also called ``concatenate``.
 
@@ -175,6 +181,7 @@ def concat(arrays, axis=0):
 concatenate = concat
 
 
+@named
 def stack(arrays, axis=0):
     """Arrays of one shape joined along a new axis.
 
@@ -209,6 +216,7 @@ def _sequence(function, arrays):
     return arrays
 
 
+@named
 def split(x, indices_or_sections, axis=0):
     """An array cut along an axis.
 
@@ -244,6 +252,7 @@ def split(x, indices_or_sections, axis=0):
     return out if type(out) is tuple else (out,)
 
 
+@named
 def index(x, key):
     """``x[key]`` with everything that NumPy takes: integers, slices, None, ..., integer arrays and masks.
 
