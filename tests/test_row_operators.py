@@ -155,3 +155,28 @@ def test_rope_by_index_is_rope_by_whole_seconds():
 def test_positions_beyond_the_table(dtype):
     with pytest.raises(ValueError, match="table"):
         ops.add_positions(np.zeros((5, 3), dtype), [0, 2, 5], np.zeros((2, 3), dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("shape", [(4, 3), (4,)])
+def test_regression_of_absent_rows_ignores_what_they_hold(kind, shape, dtype):
+    x = np.ones(shape, dtype)
+    x[2] = np.nan
+    t = leaf(x)
+    loss = ops.regression_loss(t, np.full(shape, 3, dtype), kind, present=[1, 0.5, 0, 0])
+    assert float(loss) == pytest.approx({"mse": 4, "l1": 2, "huber": 1.5}[kind], rel=1e-14)
+    loss.backward()
+    assert t.grad[0].all()
+    assert not t.grad[2:].any()
+
+
+def test_regression_does_not_hide_nan():
+    for kind in ("mse", "l1", "huber"):
+        assert np.isnan(float(ops.regression_loss(np.float32([1, np.nan]), np.float32([1, 1]), kind)))
+
+
+def test_regression_sums_many_elements_exactly():
+    # 2^24 ones: a running float32 sum would stop there
+    x = np.ones((1 << 24) + 2000, np.float32)
+    assert float(plait.losses.mse(x, np.zeros_like(x), reduction="sum")) == np.float32(x.size)

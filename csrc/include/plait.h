@@ -211,6 +211,7 @@ typedef struct pl_op {
     X(embedding)      \
     X(add_positions)  \
     X(rope)           \
+    X(regression_loss)\
     X(stream_concat)  \
     X(stream_split)   \
     X(pool)           \
@@ -292,6 +293,16 @@ typedef struct pl_attr_embedding { int64_t padding_idx; } pl_attr_embedding;
  * in: x (N, H D), offsets (B + 1), times (2, N) or absent: seconds and what rounding left of them, start (B) or absent.
  * out: y (N, H D). */
 typedef struct pl_attr_rope { int heads; int interleaved; double base; int64_t rotary_dim; } pl_attr_rope;
+
+/* Of d = prediction - target: d^2, |d|, or d^2 / 2 where |d| <= delta and delta (|d| - delta / 2) elsewhere. A row's
+ * elements are multiplied with its weight; rows of weight 0 count as absent whatever they hold. `mean` divides the sum
+ * by the elements, counted with their weights; without any it is 0.
+ * in: prediction, target of the same shape (N, ...), present (N) or absent: 1.  out: (), or all losses for `none`. */
+typedef enum pl_regression {
+    PL_REGRESSION_MSE, PL_REGRESSION_L1, PL_REGRESSION_HUBER, PL_REGRESSION_COUNT
+} pl_regression;
+typedef enum pl_reduction { PL_REDUCTION_MEAN, PL_REDUCTION_SUM, PL_REDUCTION_NONE, PL_REDUCTION_COUNT } pl_reduction;
+typedef struct pl_attr_regression_loss { int kind; int reduction; double delta; } pl_attr_regression_loss;
 
 /* Per sample the segments of several streams, in order.  in, repeated: rows (N_i, D), offsets (B + 1) or absent: a
  * matrix whose rows every sample gets.  out: rows (N, D), whose offsets are the sum of all offsets. */

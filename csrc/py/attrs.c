@@ -14,6 +14,8 @@ static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "
                                           "sigmoid", NULL};
 
 static const char *const norms[] = {"layer", "rms", NULL};
+static const char *const regressions[] = {"mse", "l1", "huber", NULL};
+static const char *const reductions[] = {"mean", "sum", "none", NULL};
 
 #define ATTR(op, field, kind_) {#field, kind_, offsetof(pl_attr_##op, field), NULL}
 #define ATTR_ENUM(op, field, names_) {#field, K_ENUM, offsetof(pl_attr_##op, field), names_}
@@ -37,6 +39,8 @@ ROWS(rms_norm, ATTR(rms_norm, eps, K_FLOAT))
 ROWS(l2_normalize, ATTR(l2_normalize, eps, K_FLOAT))
 ROWS(dropout, ATTR(dropout, p, K_FLOAT), ATTR(dropout, training, K_BOOL))
 ROWS(embedding, ATTR(embedding, padding_idx, K_LONG))
+ROWS(regression_loss, ATTR_ENUM(regression_loss, kind, regressions),
+     ATTR_ENUM(regression_loss, reduction, reductions), ATTR(regression_loss, delta, K_FLOAT))
 ROWS(rope, ATTR(rope, heads, K_INT), ATTR(rope, interleaved, K_BOOL), ATTR(rope, base, K_FLOAT),
      ATTR(rope, rotary_dim, K_LONG))
 ROWS(stream_concat, ATTR(stream_concat, samples, K_LONG))
@@ -60,6 +64,7 @@ static const struct {
     BIND(l2_normalize)
     BIND(dropout)
     BIND(embedding)
+    BIND(regression_loss)
     BIND(rope)
     BIND(stream_concat)
     BIND(pool)

@@ -10,6 +10,7 @@
 #include "body_pool.h"
 #include "body_position.h"
 #include "body_reduce.h"
+#include "body_regression.h"
 #include "body_rows.h"
 
 /* each of these uses the ones before it */

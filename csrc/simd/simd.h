@@ -20,6 +20,14 @@ typedef struct pl__sgd_factors {
     int nesterov;
 } pl__sgd_factors;
 
+/* A loss of differences: kind and delta as in the operator, one weight or one an element, and for gradients what they
+ * are multiplied with: a number, and the gradient of each element's loss or NULL. */
+typedef struct pl__regression {
+    int kind;
+    float delta, weight, scale;
+    const float *weights, *douts;
+} pl__regression;
+
 /* The norms that share a kernel. */
 enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
 
@@ -54,6 +62,11 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
        1 or -1; y += if `add`; y == x is allowed */                                                           \
     K(rope_row, (double position, float direction, const double *frequency, int64_t rotary, int interleaved,  \
                  int64_t heads, int64_t width, const float *x, float *y, int add))                            \
+    /* of the differences a - b: the sum of losses, each loss, gradients of a and b (either may be NULL) */   \
+    K(regression_sum, (const pl__regression *r, const float *a, const float *b, int64_t n, double *sum))      \
+    K(regression_each, (const pl__regression *r, const float *a, const float *b, int64_t n, float *out))      \
+    K(regression_back, (const pl__regression *r, const float *a, const float *b, int64_t n, float *da,        \
+                        int add_a, float *db, int add_b))                                                     \
     /* y[i] = table[index[i]] */                                                                              \
     K(rows_gather, (const int64_t *index, int64_t n, int64_t width, const float *table, float *y))            \
     /* dtable[index[i]] += dy[i] in columns [c0, c1), but for the index `skip` */                             \

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from plait.ops._apply import apply, operators
+from plait.ops.regression import huber, l1, mse
 
-__all__ = ["info_nce"]
+__all__ = ["huber", "info_nce", "l1", "mse"]
 
 _info_nce = operators["info_nce"]
 

@@ -33,6 +33,7 @@ from .patch import patch_embed
 from .pool import attention_pool, pool
 from .positions import add_positions, rope
 from .reduce import log_softmax, max, mean, min, softmax, sum
+from .regression import regression_loss
 from .shape import (
     concat,
     concatenate,
@@ -86,6 +87,7 @@ __all__ = [
     "pool",
     "power",
     "quick_gelu",
+    "regression_loss",
     "relu",
     "repeat_rows",
     "reshape",

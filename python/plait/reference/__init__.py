@@ -17,6 +17,7 @@ from .losses import info_nce, info_nce_backward
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .positions import add_positions, add_positions_backward, rope, rope_backward
 from .random import drop_below, philox, random_words
+from .regression import regression_loss, regression_loss_backward
 from .streams import (
     attention_pool,
     attention_pool_backward,
@@ -65,6 +66,8 @@ __all__ = [
     "pool",
     "pool_backward",
     "random_words",
+    "regression_loss",
+    "regression_loss_backward",
     "rms_norm",
     "rms_norm_backward",
     "rope",
