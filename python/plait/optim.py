@@ -15,7 +15,7 @@ from plait import _core
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
 
-__all__ = ["SGD", "AdamW", "Schedule", "decay_groups", "warmup_cosine", "warmup_linear"]
+__all__ = ["SGD", "AdamW", "Optimizer", "Schedule", "decay_groups", "warmup_cosine", "warmup_linear"]
 
 _ALIGN = 16  # floats
 
@@ -46,15 +46,22 @@ def decay_groups(model: Module, weight_decay: float = 0.01) -> list:
 
 
 class Optimizer:
-    """What AdamW and SGD share: groups, the arena, clipping, state."""
+    """What AdamW and SGD share: groups, the arena, clipping, state.
+
+    A parameter belongs to the optimiser that gathered it last; the ``step`` of an earlier one refuses.
+    """
 
     moments = ()  # names of per-value state arrays
     group_options = ("lr", "weight_decay")
 
     def __init__(self, target, lr, weight_decay, max_grad_norm):
-        self.max_grad_norm = None if max_grad_norm is None else _positive("max_grad_norm", max_grad_norm)
+        name = type(self).__name__
+        self.max_grad_norm = None if max_grad_norm is None else _positive(f"{name}: max_grad_norm", max_grad_norm)
         self.grad_norm = None
-        defaults = {"lr": _positive("lr", lr, zero=True), "weight_decay": _positive("weight_decay", weight_decay, True)}
+        defaults = {
+            "lr": _positive(f"{name}: lr", lr, zero=True),
+            "weight_decay": _positive(f"{name}: weight_decay", weight_decay, zero=True),
+        }
         self.groups = self._make_groups(target, defaults)
         self._gather()
 
@@ -81,7 +88,10 @@ class Optimizer:
                 if p.requires_grad and id(p) not in seen:
                     seen.add(id(p))
                     params.append(p)
-            options = {k: _positive(k, g[k], zero=True) if k in g else defaults[k] for k in self.group_options}
+            options = {
+                k: _positive(f"{type(self).__name__}: {k} of a group", g[k], zero=True) if k in g else defaults[k]
+                for k in self.group_options
+            }
             groups.append({"params": params, **options})
         if not seen:
             raise ValueError(f"{type(self).__name__}: every parameter is frozen")
@@ -99,7 +109,7 @@ class Optimizer:
         for name in self.moments:
             setattr(self, name, _zeros(size))
         for (p, _), (a, b) in zip(self._params, self._spans, strict=True):
-            p._house_in(self.values[a:b].reshape(p.shape), self.gradients[a:b].reshape(p.shape))
+            p._house_in(self.values, self.gradients, slice(a, b))
         self._steps = [0] * len(self._params)
 
     @property
@@ -130,6 +140,8 @@ class Optimizer:
             With ``max_grad_norm``: the gradient norm is not finite. Nothing was updated.
         """
         segments = {}  # step number -> merged segments
+        if any(p._arena is not self.values for p, _ in self._params):
+            raise RuntimeError("step: another optimiser has gathered a parameter of this one since; use that one")
         for i, ((p, g), (a, b)) in enumerate(zip(self._params, self._spans, strict=True)):
             if not p._valid:
                 continue
@@ -172,18 +184,33 @@ class Optimizer:
         }
 
     def load_state_dict(self, state) -> None:
-        """Takes the arrays of ``state_dict`` of an optimiser over the same parameters."""
+        """Takes the arrays of ``state_dict`` of an optimiser over the same parameters; all of them or none.
+
+        Raises
+        ------
+        KeyError
+            An array is missing or unknown.
+        ValueError, TypeError
+            One does not fit; the message names it.
+        """
         own = self.state_dict()
+        missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+        if missing or unknown:
+            raise KeyError(f"load_state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+        arrays = {}
         for name, array in own.items():
-            if name not in state:
-                raise KeyError(f"load_state_dict: {name} is missing")
-            if np.shape(state[name]) != array.shape:
-                raise ValueError(f"load_state_dict: {name} has shape {np.shape(state[name])}, expected {array.shape}")
+            value = arrays[name] = np.asarray(state[name])
+            if value.shape != array.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {value.shape}, expected {array.shape}")
+            if not np.can_cast(value.dtype, array.dtype, "same_kind"):
+                raise TypeError(f"load_state_dict: {name} has dtype {value.dtype}, expected {array.dtype}")
+            if name not in self.moments and not (np.isfinite(value).all() and (value >= 0).all()):
+                raise ValueError(f"load_state_dict: {name} holds {value.min()}, expected finite numbers of at least 0")
         for name in self.moments:
-            getattr(self, name)[...] = state[name]
-        self._steps = [int(n) for n in state["steps"]]
+            getattr(self, name)[...] = arrays[name]
+        self._steps = [int(n) for n in arrays["steps"]]
         for k in self.group_options:
-            for group, value in zip(self.groups, state[k], strict=True):
+            for group, value in zip(self.groups, arrays[k], strict=True):
                 group[k] = float(value)
 
 
@@ -199,7 +226,8 @@ class AdamW(Optimizer):
     Parameters
     ----------
     target : Module, iterable of Parameter, or list of groups
-        A group is a dict with ``params`` and any of ``lr``, ``weight_decay``. Frozen parameters are left out.
+        A group is a dict with ``params`` (a Module or parameters) and any of ``lr``, ``weight_decay``. Frozen
+        parameters are left out; one that is in several groups belongs to the first.
     lr : float
     betas : (float, float)
     eps : float
@@ -220,10 +248,13 @@ class AdamW(Optimizer):
     moments = ("m", "v")
 
     def __init__(self, target, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, max_grad_norm=None):
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"AdamW: betas is {betas}, expected two numbers of at least 0 and below 1")
-        self.betas = (float(betas[0]), float(betas[1]))
-        self.eps = _positive("eps", eps)
+        try:
+            self.betas = tuple(_positive("betas", b, zero=True) for b in betas)
+        except (TypeError, ValueError):
+            self.betas = ()
+        if len(self.betas) != 2 or max(self.betas) >= 1:
+            raise ValueError(f"AdamW: betas is {betas!r}, expected two numbers of at least 0 and below 1")
+        self.eps = _positive("AdamW: eps", eps)
         super().__init__(target, lr, weight_decay, max_grad_norm)
 
     def _update(self, segments, step, scale):
@@ -242,14 +273,25 @@ class SGD(Optimizer):
     momentum : float
     nesterov : bool
     weight_decay : float
-        Added to the gradient (L2).
+        Added to the gradient (L2), after clipping.
     max_grad_norm : float, optional
+        Clips the global norm of the gradients.
+
+    Examples
+    --------
+    >>> import plait
+    >>> p = plait.nn.Parameter([1.0, 2.0])
+    >>> optimizer = plait.optim.SGD([p], lr=0.5)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p.data
+    array([0., 0.], dtype=float32)
     """
 
     moments = ("m",)
 
     def __init__(self, target, lr=1e-2, momentum=0.0, nesterov=False, weight_decay=0.0, max_grad_norm=None):
-        self.momentum = _positive("momentum", momentum, zero=True)
+        self.momentum = _positive("SGD: momentum", momentum, zero=True)
         if self.momentum >= 1:
             raise ValueError(f"SGD: momentum is {momentum}, expected at least 0 and below 1")
         if nesterov and not self.momentum:
@@ -272,9 +314,31 @@ class Schedule:
     optimizer : Optimizer
     factor : callable
         step number, from 0 -> factor.
+
+    Notes
+    -----
+    The initial values are those of the groups when the schedule is made: make it before ``load_state_dict`` of the
+    optimiser, and go to the step with ``set``.
+
+    Examples
+    --------
+    >>> import plait
+    >>> optimizer = plait.optim.SGD(plait.nn.Linear(2, 2), lr=0.1)
+    >>> schedule = plait.optim.Schedule(optimizer, plait.optim.warmup_linear(total=10, warmup=2))
+    >>> rates = [optimizer.lr]
+    >>> for _ in range(3):
+    ...     schedule.step()                    # after optimizer.step()
+    ...     rates.append(round(optimizer.lr, 4))
+    >>> rates
+    [0.05, 0.1, 0.1, 0.0875]
     """
 
     def __init__(self, optimizer, factor):
+        if not isinstance(optimizer, Optimizer) or not callable(factor):
+            raise TypeError(
+                f"Schedule: got {type(optimizer).__name__} and {type(factor).__name__}, expected an optimiser and a "
+                "function of the step number"
+            )
         self.optimizer = optimizer
         self.factor = factor
         self.base = [g["lr"] for g in optimizer.groups]
@@ -287,13 +351,31 @@ class Schedule:
 
     def set(self, number: int) -> None:
         """Goes to a step, for resuming."""
+        factor = _positive(f"Schedule: factor({number})", self.factor(number), zero=True)
         self.number = number
         for group, base in zip(self.optimizer.groups, self.base, strict=True):
-            group["lr"] = base * self.factor(number)
+            group["lr"] = base * factor
+
+
+def _check_schedule(name, total, warmup, final):
+    for what, value, least in (("total", total, 1), ("warmup", warmup, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name}: {what} is {value!r}, expected a whole number of at least {least}")
+    if warmup > total:
+        raise ValueError(f"{name}: warmup is {warmup}, expected at most total, {total}")
+    _positive(f"{name}: final", final, zero=True)
 
 
 def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0):
     """Factor that rises linearly over ``warmup`` steps and falls as a half cosine to ``final`` at ``total``.
+
+    Loshchilov & Hutter, arXiv 1608.03983, without restarts.
+
+    Parameters
+    ----------
+    total, warmup : int
+        Steps; the factor stays at ``final`` after ``total``.
+    final : float
 
     Examples
     --------
@@ -302,23 +384,39 @@ def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0):
     >>> [round(factor(i), 2) for i in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
+    _check_schedule("warmup_cosine", total, warmup, final)
 
     def factor(step):
         if step < warmup:
             return (step + 1) / warmup
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        done = 1.0 if step >= total else (step - warmup) / (total - warmup)
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
 
 
 def warmup_linear(total: int, warmup: int = 0, final: float = 0.0):
-    """Factor that rises linearly over ``warmup`` steps and falls linearly to ``final`` at ``total``."""
+    """Factor that rises linearly over ``warmup`` steps and falls linearly to ``final`` at ``total``.
+
+    Parameters
+    ----------
+    total, warmup : int
+        Steps; the factor stays at ``final`` after ``total``.
+    final : float
+
+    Examples
+    --------
+    >>> import plait
+    >>> factor = plait.optim.warmup_linear(total=10, warmup=2, final=0.2)
+    >>> [round(factor(i), 2) for i in (0, 1, 2, 6, 10, 11)]
+    [0.5, 1.0, 1.0, 0.6, 0.2, 0.2]
+    """
+    _check_schedule("warmup_linear", total, warmup, final)
 
     def factor(step):
         if step < warmup:
             return (step + 1) / warmup
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        done = 1.0 if step >= total else (step - warmup) / (total - warmup)
         return 1 + (final - 1) * done
 
     return factor

@@ -63,6 +63,12 @@ class KVCache:
         if self.keys is None:
             self.keys = np.zeros((self.batch * self.capacity, keys.shape[1]), np.float32)
             self.values = np.zeros((self.batch * self.capacity, values.shape[1]), np.float32)
+        due = (self.keys.shape[1], self.values.shape[1])
+        if (keys.shape[1], values.shape[1]) != due:
+            raise ValueError(
+                f"KVCache: keys and values have widths {keys.shape[1]} and {values.shape[1]}, expected {due[0]} and "
+                f"{due[1]} as before; a cache serves one layer"
+            )
         where = np.repeat(self.offsets[:-1] + self.lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         self.keys[where], self.values[where] = keys, values
         self.lengths = self.lengths + lengths
@@ -89,6 +95,13 @@ class SelfAttention(Module):
     Notes
     -----
     ``qkv.weight`` is (heads + 2 kv_heads) * head_width rows: queries, keys, values.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> s = plait.Stream(np.zeros((5, 8), np.float32), [0, 2, 5])
+    >>> plait.nn.SelfAttention(8, heads=2)(s)
+    Stream(2 samples, 5 rows of (8,), float32, lengths 2 to 3)
     """
 
     def __init__(self, width, heads, kv_heads=None, head_width=None, causal=False, dropout=0.0, bias=True, rope=None):
@@ -145,6 +158,14 @@ class CrossAttention(Module):
     Notes
     -----
     ``kv.weight`` holds keys, then values.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> words = plait.Stream(np.zeros((5, 8), np.float32), [0, 2, 5])
+    >>> regions = plait.Stream(np.ones((3, 4), np.float32), [0, 3, 3])     # the second sample has no picture
+    >>> plait.nn.CrossAttention(8, heads=2, context_width=4)(words, regions)[1].data.any()
+    np.False_
     """
 
     def __init__(self, width, heads, context_width=None, kv_heads=None, head_width=None, dropout=0.0, bias=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from plait import ops
@@ -9,6 +11,7 @@ from plait.nn import init
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
 from plait.stream import Stream, as_stream
+from plait.tensor import Tensor
 
 __all__ = ["MLP", "Dropout", "Embedding", "LayerNorm", "Linear", "PatchEmbedding", "Pool", "RMSNorm", "Sequential"]
 
@@ -17,9 +20,13 @@ def _rowwise(x, function):
     """Applies a function of (N, D) rows to a stream, to rows, or to the last axis of anything."""
     if isinstance(x, Stream):
         return x.with_rows(function(x.rows))
+    if not isinstance(x, (Tensor, np.ndarray)):
+        x = Tensor(x).data
     if x.ndim == 2:
         return function(x)
-    rows = function(ops.reshape(x, (-1, x.shape[-1])))
+    if x.ndim < 1:
+        raise ValueError("got a single number, expected rows (..., D) or a Stream")
+    rows = function(ops.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])))
     return ops.reshape(rows, (*x.shape[:-1], rows.shape[-1]))
 
 
@@ -63,6 +70,12 @@ class LayerNorm(Module):
     ----------
     width : int
     eps : float
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.nn.LayerNorm(2)([[1.0, 3.0]])
+    Tensor([[-0.999995,  0.999995]], requires_grad=True)
     """
 
     def __init__(self, width, eps=1e-5):
@@ -82,6 +95,12 @@ class RMSNorm(Module):
     ----------
     width : int
     eps : float
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.nn.RMSNorm(4)([[3.0, 4.0, 0.0, 0.0]]).data.round(3)
+    array([[1.2, 1.6, 0. , 0. ]], dtype=float32)
     """
 
     def __init__(self, width, eps=1e-6):
@@ -100,6 +119,15 @@ class Dropout(Module):
     ----------
     p : float
         Probability of dropping, at least 0 and below 1.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> layer = plait.nn.Dropout(0.5)
+    >>> sorted(set(layer(np.ones(100, np.float32)).data.tolist()))
+    [0.0, 2.0]
+    >>> layer.eval()(np.ones(2, np.float32))
+    array([1., 1.], dtype=float32)
     """
 
     def __init__(self, p=0.5):
@@ -127,6 +155,11 @@ class Embedding(Module):
     std : float
         Standard deviation of the initial values.
 
+    Notes
+    -----
+    Called with an integer array of any shape it adds a last axis of ``width``; a Stream of ids, or a list of sequences
+    (also empty ones), gives a Stream.
+
     Examples
     --------
     >>> import plait
@@ -141,11 +174,13 @@ class Embedding(Module):
         self.weight = Parameter(init.normal(shape, std))
 
     def forward(self, ids):
+        if isinstance(ids, Stream):
+            return ids.with_rows(ops.embedding(ids.rows, self.weight))
         if isinstance(ids, (list, tuple)) and ids and all(np.ndim(i) == 1 for i in ids):
-            lengths = [len(i) for i in ids]
-            flat = np.concatenate([np.asarray(i) for i in ids])
-            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-            return Stream(ops.embedding(flat.astype(np.int64) if not flat.size else flat, self.weight), offsets)
+            # An empty list is an array of floats to NumPy.
+            ids = [np.asarray(i) if len(i) else np.empty(0, np.int64) for i in ids]
+            offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+            return Stream(ops.embedding(np.concatenate(ids), self.weight), offsets)
         return ops.embedding(ids, self.weight)
 
 
@@ -162,6 +197,12 @@ class MLP(Module):
         After each layer.
     out_features : int, optional
         Default width.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> plait.nn.MLP(8, hidden=16, out_features=2)(np.zeros((3, 8), np.float32)).shape
+    (3, 2)
     """
 
     def __init__(self, width, hidden=None, activation="gelu", dropout=0.0, out_features=None):
@@ -187,7 +228,14 @@ class PatchEmbedding(Module):
     ----------
     channels, width : int
     patch : int or (int, int)
+        Height and width of a patch.
     bias : bool
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> plait.nn.PatchEmbedding(3, 16, patch=8)(np.zeros((2, 32, 24, 3), np.float32))
+    Stream(2 samples, 24 rows of (16,), float32, lengths 12 to 12, grid (4, 3))
     """
 
     def __init__(self, channels, width, patch, bias=True):
@@ -213,6 +261,14 @@ class Pool(Module):
         Needed by "attention", which learns a score a row (and head).
     heads : int
         Heads of "attention".
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> s = plait.Stream(np.ones((3, 4), np.float32), [0, 3, 3])     # the second sample is absent
+    >>> plait.nn.Pool("attention", width=4)(s).data
+    array([[1., 1., 1., 1.],
+           [0., 0., 0., 0.]], dtype=float32)
     """
 
     def __init__(self, mode="mean", width=None, heads=1):

@@ -18,6 +18,21 @@ class Buffer:
     ----------
     data : array_like
         Copied, in its own dtype.
+
+    Examples
+    --------
+    >>> import plait
+    >>> class Count(plait.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.calls = plait.nn.Buffer(0)
+    ...     def forward(self, x):
+    ...         self.calls.assign(self.calls.data + 1)
+    ...         return x
+    >>> count = Count()
+    >>> _ = count(1.0), count(2.0)
+    >>> count.state_dict()
+    {'calls': array(2)}
     """
 
     __slots__ = ("data",)
@@ -29,15 +44,29 @@ class Buffer:
     def shape(self):
         return self.data.shape
 
-    def assign(self, value):
+    def assign(self, value) -> None:
+        """Replaces the value; the dtype stays."""
+        self.data = np.array(self._fitting("assign", "value", value), dtype=self.data.dtype)
+
+    def _fitting(self, function, name, value):
         value = np.asarray(value)
         if value.shape != self.data.shape:
-            raise ValueError(f"assign: value has shape {value.shape}, expected {self.data.shape}")
-        self.data = np.array(value, dtype=self.data.dtype)
+            raise ValueError(f"{function}: {name} has shape {value.shape}, expected {self.data.shape}")
+        if not np.can_cast(value.dtype, self.data.dtype, "same_kind"):
+            raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected {self.data.dtype}")
+        return value
 
 
 class LoadResult(NamedTuple):
-    """Names that ``load_state_dict(strict=False)`` did not find, and names that it did not use."""
+    """Names that ``load_state_dict(strict=False)`` did not find, and names that it did not use.
+
+    Examples
+    --------
+    >>> import plait
+    >>> layer = plait.nn.Linear(2, 2)
+    >>> layer.load_state_dict({"weight": [[1, 0], [0, 1]], "scale": 3}, strict=False)
+    LoadResult(missing=['bias'], unexpected=['scale'])
+    """
 
     missing: list
     unexpected: list
@@ -64,6 +93,8 @@ class Module:
     >>> head(np.zeros((3, 8), np.float32)).shape
     (3, 2)
     """
+
+    training = True
 
     def __init__(self):
         self.training = True
@@ -138,24 +169,15 @@ class Module:
         ------
         KeyError
             Names are missing or unexpected (``strict``).
-        ValueError
-            A shape differs; the message names the tensor.
+        ValueError, TypeError
+            A shape or a dtype does not fit; the message names the tensor.
         """
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {_some(missing)}, unexpected {_some(unexpected)}")
-        arrays = {}
-        for name in own:
-            if name not in state:
-                continue
-            array = np.asarray(
-                getattr(state[name], "data", state[name]) if not isinstance(state[name], np.ndarray) else state[name]
-            )
-            if array.shape != own[name].shape:
-                raise ValueError(f"load_state_dict: {name} has shape {array.shape}, expected {own[name].shape}")
-            arrays[name] = array
+        arrays = {n: t._fitting("load_state_dict", n, state[n]) for n, t in own.items() if n in state}
         for name, array in arrays.items():
             own[name].assign(array)
         return LoadResult(missing, unexpected)

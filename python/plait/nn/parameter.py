@@ -12,6 +12,17 @@ from plait.tensor import Tensor
 __all__ = ["Parameter"]
 
 
+def fitting(function, name, value, shape):
+    """The array of a value that is to be copied into one of this shape."""
+    if not isinstance(value, np.ndarray):
+        value = np.asarray(value.data if hasattr(value, "requires_grad") else value)
+    if value.shape != shape:
+        raise ValueError(f"{function}: {name} has shape {value.shape}, expected {shape}")
+    if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected a floating dtype")
+    return value
+
+
 class Parameter(Tensor):
     """A trainable array of a module.
 
@@ -37,15 +48,17 @@ class Parameter(Tensor):
     (array([6., 8.], dtype=float32), 2)
     """
 
-    __slots__ = ("_buffer", "_master", "_valid", "pack", "version")
+    __slots__ = ("_arena", "_buffer", "_master", "_valid", "pack", "version")
 
     def __init__(self, data, requires_grad: bool = True):
-        master = np.array(data, dtype=np.float32, order="C")
+        data = np.asarray(data.data if isinstance(data, Tensor) else data)
+        master = np.array(fitting("Parameter", "data", data, data.shape), dtype=np.float32, order="C")
         super().__init__(master, requires_grad)
         self.version = 0
         self.pack = _core.Pack() if master.ndim >= 2 else None
         self._buffer = None  # gradient memory; its content counts when _valid
         self._valid = False
+        self._arena = None  # values of the optimiser that gathered it
         self._house(master)
 
     def _house(self, master):
@@ -54,12 +67,13 @@ class Parameter(Tensor):
         self._data = master.view()
         self._data.flags.writeable = False
 
-    def _house_in(self, master, gradient):
-        """Moves value and gradient into views of an arena."""
+    def _house_in(self, values, gradients, span):
+        """Moves value and gradient into the arena of an optimiser."""
+        master, gradient = values[span].reshape(self.shape), gradients[span].reshape(self.shape)
         master[...] = self._master
         if self._valid:
             gradient[...] = self._buffer
-        self._buffer = gradient
+        self._buffer, self._arena = gradient, values
         self._house(master)
 
     # ---- writing
@@ -88,13 +102,15 @@ class Parameter(Tensor):
         TypeError
             The value is not floating.
         """
-        value = np.asarray(value.data if isinstance(value, Tensor) else value)
-        if value.shape != self.shape:
-            raise ValueError(f"assign: value has shape {value.shape}, expected {self.shape}")
-        if value.dtype.kind not in "fiuV":
-            raise TypeError(f"assign: value has dtype {value.dtype}, expected a floating dtype")
-        self._master[...] = value
+        self._master[...] = self._fitting("assign", "value", value)
         self.touch()
+
+    def _fitting(self, function, name, value):
+        return fitting(function, name, value, self.shape)
+
+    def __reduce__(self):
+        # copy.deepcopy(model) is how people keep an average or the best weights: value and flag, no gradient.
+        return Parameter, (np.array(self._master), self.requires_grad)
 
     # ---- gradient
 
