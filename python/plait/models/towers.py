@@ -43,7 +43,7 @@ class ImageTower(Module):
         """Pictures (B, H, W) or (B, H, W, C) to (B, embed_dim) rows, not normalised."""
         x = self.patches(self.pixels(images))
         if self.class_token is not None:
-            x = ops.stream_concat([self.class_token, x])
+            x = ops.stream_concat([ops.repeat_rows(self.class_token), x])
         x = x.with_rows(ops.add_positions(x.rows, x.offsets, self.positions))
         if self.norm is not None:
             x = self.norm(x)
