@@ -198,26 +198,27 @@ typedef struct pl_op {
  * saved tensors are given here; the formula is in the operator's file and in plait.reference.<name>. */
 
 #define PL_OP_LIST(X) \
-    X(linear)         \
-    X(mlp)            \
-    X(attention)      \
-    X(mlp_block)      \
-    X(attention_block) \
-    X(activation)     \
-    X(layer_norm)     \
-    X(rms_norm)       \
-    X(l2_normalize)   \
-    X(dropout)        \
-    X(embedding)      \
-    X(add_positions)  \
-    X(rope)           \
-    X(regression_loss)\
-    X(stream_concat)  \
-    X(stream_split)   \
-    X(pool)           \
-    X(attention_pool) \
-    X(patch_embed)    \
-    X(info_nce)
+    X(linear)              \
+    X(mlp)                 \
+    X(attention)           \
+    X(mlp_block)           \
+    X(attention_block)     \
+    X(activation)          \
+    X(layer_norm)          \
+    X(rms_norm)            \
+    X(l2_normalize)        \
+    X(dropout)             \
+    X(embedding)           \
+    X(add_positions)       \
+    X(rope)                \
+    X(regression_loss)     \
+    X(stream_concat)       \
+    X(stream_split)        \
+    X(pool)                \
+    X(attention_pool)      \
+    X(patch_embed)         \
+    X(info_nce)            \
+    X(sigmoid_contrastive)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -330,6 +331,10 @@ typedef struct pl_attr_pool { int mode; } pl_attr_pool;
 /* Symmetric InfoNCE.  in: a, b (N, D), logit_scale (): the logarithm of the factor, present (N) or absent.  out: ().
  * saved: maxima and 1 / sums of rows and columns.  label_smoothing: share of the label that all pairs have. */
 typedef struct pl_attr_info_nce { double label_smoothing; } pl_attr_info_nce;
+
+/* The pairwise sigmoid loss: sum over all i, j of log(1 + exp(-z l)), l = exp(logit_scale) a_i . b_j + logit_bias,
+ * z = 1 where i = j, else -1; divided by the number of pairs.  in: as info_nce, with logit_bias () or (1) before
+ * present.  out: loss (). */
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

@@ -72,3 +72,62 @@ static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float sc
         }
     }
 }
+
+/* ---------------------------------------------------------------- pairwise sigmoid */
+
+/* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)) by its series. */
+INLINE vf vlog1p(vf e)
+{
+    const vf t = e / (2.0f + e), q = t * t;
+    vf p = vset(1.0f / 13.0f);
+    p = p * q + 1.0f / 11.0f;
+    p = p * q + 1.0f / 9.0f;
+    p = p * q + 1.0f / 7.0f;
+    p = p * q + 1.0f / 5.0f;
+    p = p * q + 1.0f / 3.0f;
+    return 2.0f * (t + t * q * p);
+}
+
+/* log(1 + e^x); NaN stays. */
+INLINE vf vsoftplus(vf x) { return vmax(vset(0.0f), x) + vlog1p(vexp(-vabs(x))); }
+
+/* Logits of PL_VL pairs from column j, negated where row and column belong together; -100, which counts for nothing,
+ * behind the last column. `own` is the column that belongs to the row, or -1. */
+INLINE vf pair_logits(const float *x, int64_t j, int64_t cols, float scale, float bias, int64_t own, vi *is_own)
+{
+    const vf l = scale * vload(x + j) + bias;
+    *is_own = own >= 0 ? lane_numbers() == (int32_t)(own - j) : (vi){0};
+    return first_lanes(vselect(*is_own, -l, l), cols - j, -100.0f);
+}
+
+static void pair_rows(const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias,
+                      int64_t diagonal, double *sums)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        vf total = vset(0.0f);
+        vi is_own;
+        for (int64_t j = 0; j < cols; j += PL_VL)
+            total += vsoftplus(pair_logits(s + i * row, j, cols, scale, bias, diagonal < 0 ? -1 : diagonal + i, &is_own));
+        sums[i] = vsum(total);
+    }
+}
+
+static void pair_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias, float weight,
+                      int64_t diagonal, double *moments)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float *x = s + i * row;
+        vf by_scale = vset(0.0f), by_bias = vset(0.0f);
+        vi is_own;
+        for (int64_t j = 0; j < cols; j += PL_VL) {
+            const vf l = pair_logits(x, j, cols, scale, bias, diagonal < 0 ? -1 : diagonal + i, &is_own);
+            vf g = vsigmoid(l);
+            g = vselect(is_own, -g, g);
+            by_scale += g * vload(x + j);
+            by_bias += g;
+            vstore(x + j, weight * g);
+        }
+        moments[2 * i] = (double)scale * vsum(by_scale);
+        moments[2 * i + 1] = vsum(by_bias);
+    }
+}

@@ -106,6 +106,13 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     /* are maxima and, `stats` behind them, 1 / sums; moments[i] = d loss / d log scale of row i */           \
     K(nce_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,                \
                  float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments))
+                 const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments)) \
+    /* pairwise sigmoid on a tile: sums[i] = sum over j of log(1 + e^l), l = scale s + bias, negated at the pairs */ \
+    K(pair_rows, (const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias,           \
+                  int64_t diagonal, double *sums))                                                            \
+    /* s becomes weight times the derivative; moments[2 i], [2 i + 1]: d / d log scale and d / d bias of row i */ \
+    K(pair_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias, float weight,   \
+                  int64_t diagonal, double *moments))
 
 typedef struct pl_simd {
     pl_isa isa;

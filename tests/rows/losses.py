@@ -4,6 +4,7 @@ import numpy as np
 from cases import Case
 
 CONTRASTIVE = ("a", "b", "logit_scale")
+PAIRWISE = (*CONTRASTIVE, "logit_bias")
 
 
 def pairs(n, width, scale=2.0, present=None, shape=(), alike=0.5, bias=None):
@@ -53,6 +54,24 @@ def nce(name, *args, errors=(), tolerance=1e-5, smoothing=0.0, **which):
     )
 
 
+PAIRWISE_ERRORS = (
+    ({"b": "float:5,20"}, ValueError, "sigmoid_contrastive: b has shape (5, 20), expected (13, 20), the shape of a"),
+    ({"logit_scale": np.float32(np.nan)}, ValueError, "sigmoid_contrastive: logit_scale is nan, expected -80 to 80"),
+    (
+        {"logit_bias": np.float32(np.inf)},
+        ValueError,
+        "sigmoid_contrastive: logit_bias is inf, expected a finite",
+    ),
+    ({"logit_bias": "float:2"}, ValueError, "sigmoid_contrastive: logit_bias has shape (2,), expected ()"),
+    ({"present": "int:4"}, ValueError, "sigmoid_contrastive: present has shape (4,), expected (13,), the rows of a"),
+)
+
+
+def pairwise(name, *args, errors=(), bias=-2.0, **which):
+    make = pairs(*args, bias=bias, **which)
+    return Case(f"sigmoid_contrastive-{name}", "losses.sigmoid_contrastive", make, {}, PAIRWISE, errors)
+
+
 ROWS = [
     nce("plain", 13, 20, errors=NCE_ERRORS),
     nce("vector", 64, 32, shape=(1,)),
@@ -69,4 +88,13 @@ ROWS = [
     nce("smooth", 33, 12, scale=3.0, smoothing=0.1),
     nce("smooth-two-tiles-some-absent", 900, 12, scale=2.0, smoothing=0.3, present=0.8),
     nce("large-logits", 70, 24, scale=9.2),  # up to 9900
+    pairwise("plain", 13, 20, errors=PAIRWISE_ERRORS),
+    pairwise("vector", 64, 32, shape=(1,)),
+    pairwise("one-pair", 1, 16),
+    pairwise("no-pairs", 0, 16),
+    pairwise("start", 200, 48, scale=2.3, bias=-10.0),
+    pairwise("two-tiles", 600, 24),
+    pairwise("some-absent-two-tiles", 1200, 16, present=0.5),
+    pairwise("all-absent", 40, 24, present=0.0),
+    pairwise("large-logits", 70, 24, scale=9.2),
 ]

@@ -13,7 +13,7 @@ from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
-from .losses import info_nce, info_nce_backward
+from .losses import info_nce, info_nce_backward, sigmoid_contrastive, sigmoid_contrastive_backward
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .positions import add_positions, add_positions_backward, rope, rope_backward
 from .random import drop_below, philox, random_words
@@ -72,6 +72,8 @@ __all__ = [
     "rms_norm_backward",
     "rope",
     "rope_backward",
+    "sigmoid_contrastive",
+    "sigmoid_contrastive_backward",
     "stream_concat",
     "stream_concat_backward",
     "stream_split",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .activation import _sigmoid
+
 
 def _present_rows(x, present):
     x = np.asarray(x, np.float64)
@@ -51,3 +53,35 @@ def info_nce_backward(dloss, a, b, logit_scale, present=None, label_smoothing=0.
     da, db = scale * dlogits @ b, scale * dlogits.T @ a
     dscale = np.sum(dlogits * logits).reshape(np.shape(logit_scale))
     return _spread(da, whole_a, present), _spread(db, whole_b, present), dscale, None
+
+
+def _pair_logits(a, b, logit_scale, logit_bias):
+    """Signs, products times scale, and logits of all pairs."""
+    products = np.exp(np.asarray(logit_scale, np.float64).reshape(())) * (a @ b.T)
+    signs = 2 * np.eye(len(a)) - 1
+    return signs, products, products + np.asarray(logit_bias, np.float64).reshape(())
+
+
+def sigmoid_contrastive(a, b, logit_scale, logit_bias, present=None):
+    """-sum over pairs of log sigmoid(z (exp(logit_scale) a b^T + logit_bias)) / N, z = 1 on the diagonal, else -1.
+    arXiv 2303.15343, algorithm 1."""
+    a, b = _present_rows(a, present), _present_rows(b, present)
+    if not len(a):
+        return np.zeros(())
+    signs, _, logits = _pair_logits(a, b, logit_scale, logit_bias)
+    return np.asarray(np.logaddexp(0, -signs * logits).sum() / len(a))
+
+
+def sigmoid_contrastive_backward(dloss, a, b, logit_scale, logit_bias, present=None):
+    whole_a, whole_b, scale = a, b, np.exp(np.asarray(logit_scale, np.float64).reshape(()))
+    a, b = _present_rows(a, present), _present_rows(b, present)
+    signs, products, logits = _pair_logits(a, b, logit_scale, logit_bias)
+    # the derivative of -log sigmoid(x) is -sigmoid(-x)
+    dlogits = -signs * _sigmoid(-signs * logits) * dloss / max(len(a), 1)
+    return (
+        _spread(scale * dlogits @ b, whole_a, present),
+        _spread(scale * dlogits.T @ a, whole_b, present),
+        np.sum(dlogits * products).reshape(np.shape(logit_scale)),
+        np.sum(dlogits).reshape(np.shape(logit_bias)),
+        None,
+    )
