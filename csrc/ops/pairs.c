@@ -61,7 +61,8 @@ void pl__pairs_close(pl__pairs *p) { pl_buffer_put(p->index); }
 
 /* ---------------------------------------------------------------- tiles */
 
-/* Sizes of products: few, so that oneDNN needs few primitives. */
+/* Sizes of products: few, so that oneDNN needs few primitives, and all of them good ones, so that none is cut:
+ * products name k as the dimension that varies, whose pieces do not depend on what ran before. */
 static int64_t padded(int64_t n) { return n < 64 ? (n + 15) & ~(int64_t)15 : (n + 63) & ~(int64_t)63; }
 
 /* Whether rows [begin, begin + n) can be used where they are. */
@@ -107,7 +108,7 @@ static pl_status add_product(const pl__pairs *p, const gradient *g, const pl__ti
     const pl__product q = {.m = padded(n), .n = p->width, .k = padded(k), .a = t->s, .a_row = flip ? 1 : t->row,
                            .a_col = flip ? t->row : 1, .b = x, .b_row = p->width, .b_col = 1,
                            .c = here ? g->out + begin * p->width : g->sum, .c_row = p->width,
-                           .accumulate = here && add, .long_dim = PL__LONG_M};
+                           .accumulate = here && add, .long_dim = PL__LONG_K};
     PL__CHECK(pl__product_run(p->ctx, &q));
     if (!here) give(p, g, begin, n, add);
     return PL_STATUS_OK;
@@ -139,7 +140,7 @@ pl_status pl__pairs_sweep(const pl__pairs *p, pl__tile_fn fn, void *arg, float *
             const float *b = take(p, p->b, c0, cols, b_copy);
             const pl__tile t = {.s = s, .row = padded(cols), .r0 = r0, .rows = rows, .c0 = c0, .cols = cols};
             const pl__product q = {.m = padded(rows), .n = padded(cols), .k = d, .a = a, .a_row = d, .a_col = 1,
-                                   .b = b, .b_row = 1, .b_col = d, .c = s, .c_row = t.row, .long_dim = PL__LONG_M};
+                                   .b = b, .b_row = 1, .b_col = d, .c = s, .c_row = t.row, .long_dim = PL__LONG_K};
             PL__TRY(pl__product_run(p->ctx, &q));
             fn(arg, &t);
             if (da) PL__TRY(add_product(p, &ga, &t, false, b, c0 == 0));
