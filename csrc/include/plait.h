@@ -324,12 +324,10 @@ typedef struct pl_attr_pool { int mode; } pl_attr_pool;
  * out: rows (B Y/P X/Q, D). */
 
 /* Symmetric InfoNCE: the mean over pairs of the cross entropies of logits = exp(logit_scale) a b^T along rows and down
- * columns, halved. Pairs that are not present are left out of both; without any the loss is 0.
+ * columns, halved. Pairs that are not present are left out of both; without any the loss is 0. label_smoothing is the
+ * share of each label that is spread over all pairs.
  * in: a (N, D), b (N, D), logit_scale () or (1), present (N) of 0 and 1, or absent.  out: loss ().
  * saved: maximum and 1 / sum of exponentials, of rows and of columns (4, N rounded up to 16). */
-
-/* Symmetric InfoNCE.  in: a, b (N, D), logit_scale (): the logarithm of the factor, present (N) or absent.  out: ().
- * saved: maxima and 1 / sums of rows and columns.  label_smoothing: share of the label that all pairs have. */
 typedef struct pl_attr_info_nce { double label_smoothing; } pl_attr_info_nce;
 
 /* The pairwise sigmoid loss: sum over all i, j of log(1 + exp(-z l)), l = exp(logit_scale) a_i . b_j + logit_bias,

@@ -34,14 +34,14 @@ static pl_status check_segments(const char *name, int64_t size, const pl_segment
     for (int64_t s = 0; s < count; s++) {
         const pl_segment *g = &segments[s];
         if (g->begin < 0 || g->end < g->begin || g->end > size)
-            return pl__fail(PL_STATUS_VALUE, "%s: segments[%lld] is %lld to %lld, expected to lie within 0 to %lld", name,
-                            (long long)s, (long long)g->begin, (long long)g->end, (long long)size);
+            return pl__fail(PL_STATUS_VALUE, "%s: segments[%lld] is %lld to %lld, expected to lie within 0 to %lld",
+                            name, (long long)s, (long long)g->begin, (long long)g->end, (long long)size);
         if (apart && g->begin < last)
             return pl__fail(PL_STATUS_VALUE, "%s: segments[%lld] begins at %lld, before the end %lld of the one before",
                             name, (long long)s, (long long)g->begin, (long long)last);
         if (!isfinite(g->lr) || !isfinite(g->weight_decay))
-            return pl__fail(PL_STATUS_VALUE, "%s: segments[%lld] has rate %g and decay %g, expected finite numbers", name,
-                            (long long)s, g->lr, g->weight_decay);
+            return pl__fail(PL_STATUS_VALUE, "%s: segments[%lld] has rate %g and decay %g, expected finite numbers",
+                            name, (long long)s, g->lr, g->weight_decay);
         last = g->end;
     }
     return PL_STATUS_OK;

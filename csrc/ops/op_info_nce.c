@@ -141,9 +141,8 @@ static void gradient_range(void *arg, int64_t begin, int64_t end)
 {
     const state *s = arg;
     const pl__tile *t = s->tile;
-    s->ctx->simd->nce_back(t->s + begin * t->row, end - begin, t->cols, t->row, s->scale, s->weight,
-                           s->smoothing, s->shift,
-                           s->stats + t->r0 + begin, s->stats + COL_MAX * s->length + t->c0, s->length,
+    s->ctx->simd->nce_back(t->s + begin * t->row, end - begin, t->cols, t->row, s->scale, s->weight, s->smoothing,
+                           s->shift, s->stats + t->r0 + begin, s->stats + COL_MAX * s->length + t->c0, s->length,
                            t->r0 == t->c0 ? begin : -1, s->moments + begin);
 }
 
@@ -178,4 +177,5 @@ done:
     return status;
 }
 
-const pl_op pl_op_info_nce = {"info_nce", sizeof(pl_attr_info_nce), ports, N_IN, 1, N_SAVED, infer, forward, backward, 0};
+const pl_op pl_op_info_nce = {"info_nce", sizeof(pl_attr_info_nce), ports, N_IN, 1, N_SAVED, infer, forward, backward,
+                              0};

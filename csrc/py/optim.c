@@ -95,7 +95,8 @@ static PyObject *sgd_step(PyObject *self, PyObject *args)
     int nesterov;
     int64_t size = -1, count;
     if (!PyArg_ParseTuple(args, "OOOOdpd:sgd_step", &po, &go, &mo, &so, &momentum, &nesterov, &grad_scale)) return NULL;
-    float *p = flat(po, "sgd_step", "p", &size, true), *g = p ? flat(go, "sgd_step", "g", &size, false) : NULL, *m = NULL;
+    float *p = flat(po, "sgd_step", "p", &size, true), *m = NULL;
+    float *g = p ? flat(go, "sgd_step", "g", &size, false) : NULL;
     if (!g || (mo != Py_None && !(m = flat(mo, "sgd_step", "m", &size, true)))) return NULL;
     pl_segment *segments = segments_of(so, "sgd_step", false, &count);
     if (!segments) return NULL;

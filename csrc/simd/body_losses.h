@@ -46,8 +46,9 @@ static void nce_cols(const float *s, int64_t rows, int64_t row, int64_t c0, int6
     for (; j < c1; j += PL_VL) nce_cols_block(s + j, rows, row, scale, max + j, sum + j, 1);
 }
 
-static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,
-                     float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal, double *moments)
+static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight, float smoothing,
+                     float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal,
+                     double *moments)
 {
     const float *col_max = col_stats, *col_share = col_stats + stats;
     for (int64_t i = 0; i < rows; i++) {
@@ -104,10 +105,11 @@ static void pair_rows(const float *s, int64_t rows, int64_t cols, int64_t row, f
                       int64_t diagonal, double *sums)
 {
     for (int64_t i = 0; i < rows; i++) {
+        const int64_t own = diagonal < 0 ? -1 : diagonal + i;
         vf total = vset(0.0f);
         vi is_own;
         for (int64_t j = 0; j < cols; j += PL_VL)
-            total += vsoftplus(pair_logits(s + i * row, j, cols, scale, bias, diagonal < 0 ? -1 : diagonal + i, &is_own));
+            total += vsoftplus(pair_logits(s + i * row, j, cols, scale, bias, own, &is_own));
         sums[i] = vsum(total);
     }
 }
@@ -117,10 +119,11 @@ static void pair_back(float *s, int64_t rows, int64_t cols, int64_t row, float s
 {
     for (int64_t i = 0; i < rows; i++) {
         float *x = s + i * row;
+        const int64_t own = diagonal < 0 ? -1 : diagonal + i;
         vf by_scale = vset(0.0f), by_bias = vset(0.0f);
         vi is_own;
         for (int64_t j = 0; j < cols; j += PL_VL) {
-            const vf l = pair_logits(x, j, cols, scale, bias, diagonal < 0 ? -1 : diagonal + i, &is_own);
+            const vf l = pair_logits(x, j, cols, scale, bias, own, &is_own);
             vf g = vsigmoid(l);
             g = vselect(is_own, -g, g);
             by_scale += g * vload(x + j);

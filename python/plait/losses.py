@@ -7,8 +7,7 @@ import numpy as np
 from plait.ops._apply import apply, operators
 from plait.ops.regression import huber, l1, mse
 
-__all__ = ["huber", "info_nce", "l1", "mse"]
-__all__ = ["info_nce", "sigmoid_contrastive"]
+__all__ = ["huber", "info_nce", "l1", "mse", "sigmoid_contrastive"]
 
 _info_nce = operators["info_nce"]
 _sigmoid_contrastive = operators["sigmoid_contrastive"]
@@ -74,7 +73,6 @@ def info_nce(a, b, logit_scale, present=None, label_smoothing=0.0):
     0.0
     """
     return apply(_info_nce, (a, b, logit_scale, _flags("info_nce", present)), {"label_smoothing": label_smoothing})
-    return apply(_info_nce, (a, b, logit_scale, _flags("info_nce", present)))
 
 
 def sigmoid_contrastive(a, b, logit_scale, logit_bias, present=None):
