@@ -122,13 +122,14 @@ def adamw(n):
 class Tower(torch.nn.Module):
     """Patches, class token or mean pooling, positions, blocks, projection."""
 
-    def __init__(self, channels, patch, tokens, d, h, depth, out, cls):
+    def __init__(self, channels, patch, tokens, d, h, depth, out, cls, flat=False):
         super().__init__()
         self.conv = torch.nn.Conv2d(channels, d, patch, patch)
         self.cls = torch.nn.Parameter(torch.zeros(d)) if cls else None
         self.pos = torch.nn.Parameter(torch.zeros(tokens + cls, d))
         self.blocks = torch.nn.ModuleList([Block(d, h) for _ in range(depth)])
-        self.norm, self.proj = torch.nn.LayerNorm(d), torch.nn.Linear(d, out, bias=False)
+        self.flat = flat
+        self.norm, self.proj = torch.nn.LayerNorm(d), torch.nn.Linear(d * (tokens if flat else 1), out, bias=False)
 
     def forward(self, x):
         x = self.conv(x).flatten(2).transpose(1, 2)
@@ -138,7 +139,8 @@ class Tower(torch.nn.Module):
         for b in self.blocks:
             x = b(x)
         x = self.norm(x)
-        return F.normalize(self.proj(x[:, 0] if self.cls is not None else x.mean(1)), dim=-1)
+        x = x[:, 0] if self.cls is not None else x.flatten(1) if self.flat else x.mean(1)
+        return F.normalize(self.proj(x), dim=-1)
 
 
 def tower(b):
@@ -167,16 +169,18 @@ def demo_step(b):
     """The demo's model and batch: see plait's side for the sizes, which come from its config."""
     import demo_sizes as z
 
-    image = Tower(1, z.PATCH, z.TOKENS, z.WIDTH, z.HEADS, z.IMAGE_DEPTH, z.EMBED, z.CLASS_TOKEN)
-    text = Text(z.VOCAB, z.LENGTH, z.WIDTH, z.HEADS, z.TEXT_DEPTH, z.EMBED)
+    i, t = z.IMAGE, z.TEXT
+    flat = i["pool"] == "flat"
+    image = Tower(1, i["patch"], z.TOKENS, i["width"], i["heads"], i["layers"], z.EMBED, 0, flat)
+    text = Text(t["vocabulary"], t["length"], t["width"], t["heads"], t["layers"], z.EMBED)
     scale = torch.nn.Parameter(torch.tensor(2.6))
     parameters = [*image.parameters(), *text.parameters(), scale]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    x = torch.randn(b, 1, z.SIZE, z.SIZE)
+    x = torch.randn(b, 1, i["size"], i["size"])
     lengths = torch.tensor(z.lengths(b))
-    t = int(lengths.max())
-    mask = torch.arange(t)[None] < lengths[:, None]
-    ids = torch.randint(0, z.VOCAB, (b, t))
+    longest = int(lengths.max())
+    mask = torch.arange(longest)[None] < lengths[:, None]
+    ids = torch.randint(0, t["vocabulary"], (b, longest))
     labels = torch.arange(b)
 
     def step():

@@ -120,8 +120,8 @@ def demo_step(b):
 
     model = plait.create_model("glyph-tiny")
     optimizer = plait.optim.AdamW(model, max_grad_norm=1.0)
-    x = RNG.random((b, z.SIZE, z.SIZE), dtype=np.float32)
-    ids = [RNG.integers(0, z.VOCAB, n) for n in z.lengths(b)]
+    x = RNG.random((b, z.IMAGE["size"], z.IMAGE["size"]), dtype=np.float32)
+    ids = [RNG.integers(0, z.TEXT["vocabulary"], n) for n in z.lengths(b)]
 
     def step():
         optimizer.zero_grad()
