@@ -28,8 +28,16 @@ def _positive(name, value, zero=False):
     return float(value)
 
 
-def decay_groups(model: Module, weight_decay: float = 0.01) -> list:
+def decay_groups(model: Module, weight_decay: float = 0.01, exclude=()) -> list:
     """Two groups: matrices with weight decay; vectors and scalars (biases, norms, temperatures) without.
+
+    Parameters
+    ----------
+    model : Module
+    weight_decay : float
+    exclude : iterable of str
+        Matrices with one of these words in their name are not decayed either: ``"positions"`` takes out
+        ``text.positions``, ``"tokens"`` takes out ``text.tokens.weight``.
 
     Examples
     --------
@@ -38,10 +46,17 @@ def decay_groups(model: Module, weight_decay: float = 0.01) -> list:
     >>> [(len(g["params"]), g["weight_decay"]) for g in groups]
     [(1, 0.1), (1, 0.0)]
     """
+    if isinstance(exclude, str):
+        raise TypeError(f"decay_groups: exclude is {exclude!r}, expected a list of words")
+    names = [name.split(".") for name, _ in model.named_parameters()]
+    unknown = [word for word in exclude if not any(word in parts for parts in names)]
+    if unknown:
+        raise ValueError(f"decay_groups: exclude has {unknown[0]!r}, which is in no name of a parameter")
+    spared = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or set(exclude) & set(name.split("."))}
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) not in spared], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
     ]
 
 

@@ -112,8 +112,8 @@ def fit(
 
     Notes
     -----
-    A run that was interrupted at any moment, killed for instance, and resumed ends at the same bits as one that was not,
-    on the same instruction set and number of threads.
+    A run that was interrupted at any moment, killed for instance, and resumed ends at the same bits as one that was
+    not, on the same instruction set and number of threads.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """Data sets, tokenizers, and how samples are cut into batches."""
 
+from . import glyphs
 from .order import BatchOrder
+from .words import WordTokenizer
 
-__all__ = ["BatchOrder"]
+__all__ = ["BatchOrder", "WordTokenizer", "glyphs"]

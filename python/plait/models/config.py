@@ -31,7 +31,7 @@ class ImageConfig:
     class_token: bool = flag(default=False)  # one learned row before the patches, for pool "first"
     patch_bias: bool = flag(default=True)  # whether patches enter through a linear layer with bias
     input_norm: bool = flag(default=False)  # a norm before the first block
-    pool: str = choice("mean", "max", "first", "last", "flat", default="mean")  # rows to one; flat: side by side
+    pool: str = choice("mean", "max", "first", "last", "flatten", default="mean")  # rows to one; flatten: side by side
     dropout: float = number(0.0, 0.99, default=0.0)  # after every sublayer, in training
     attention_dropout: float = number(0.0, 0.99, default=0.0)  # of attention weights, in training
     init: str = choice("fan_in", "xavier", default="fan_in")  # initial weights of linear layers, see initialise
@@ -52,7 +52,7 @@ class ImageConfig:
 
     def count_parameters(self, embed_dim: int) -> int:
         """Parameters of the tower, computed without building it."""
-        pooled = self.width * (self.rows if self.pool == "flat" else 1)
+        pooled = self.width * (self.rows if self.pool == "flatten" else 1)
         patches = self.width * (self.channels * self.patch**2 + self.patch_bias)
         extra = self.width * (self.rows + self.class_token + 2 * self.input_norm)
         return patches + extra + _count_blocks(self) + pooled * embed_dim

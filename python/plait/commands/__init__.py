@@ -1,0 +1,5 @@
+"""Subcommands of ``plait``. Each module has NAME, HELP, EXAMPLES, ``add_arguments(parser)`` and ``run(arguments)``."""
+
+from . import demo, info, search
+
+COMMANDS = (info, demo, search)
