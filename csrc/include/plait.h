@@ -266,7 +266,8 @@ typedef struct pl_attr_attention {
 typedef struct pl_attr_activation { int kind; /* pl_activation */ } pl_attr_activation;
 
 /* y = (x - mean) / sqrt(variance + eps) weight + bias over the last dimension.
- * in: x (..., D), weight (D) or absent, bias (D) or absent.  out: y (..., D).  saved: mean, 1 / sqrt(variance + eps). */
+ * in: x (..., D), weight (D) or absent, bias (D) or absent.  out: y (..., D).
+ * saved: mean, 1 / sqrt(variance + eps). */
 typedef struct pl_attr_layer_norm { double eps; } pl_attr_layer_norm;
 
 /* y = x / sqrt(mean(x^2) + eps) weight over the last dimension.

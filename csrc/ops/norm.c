@@ -82,16 +82,16 @@ pl_status pl__layer_norm_backward(const pl_context *ctx, int64_t rows, int64_t w
                                   const float *weight, const float *mean, const float *rstd, const float *dy,
                                   const float *plus, float *dx, float *dweight, bool add_dw, float *dbias, bool add_db)
 {
-    norm a = {.simd = ctx->simd, .kind = PL__NORM_LAYER, .rows = rows, .width = width, .x = x, .weight = weight, .mean = mean, .rstd = rstd,
-              .dy = dy, .plus = plus, .dx = dx};
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_LAYER, .rows = rows, .width = width, .x = x, .weight = weight,
+              .mean = mean, .rstd = rstd, .dy = dy, .plus = plus, .dx = dx};
     return run_backward(ctx, &a, dweight, add_dw, dbias, add_db);
 }
 
 void pl__rms_norm_forward(const pl_context *ctx, int64_t rows, int64_t width, const float *x, const float *weight,
                           double eps, float *y, float *rstd)
 {
-    norm a = {.simd = ctx->simd, .kind = PL__NORM_RMS, .width = width, .x = x, .weight = weight, .eps = (float)eps, .y = y,
-              .rstd_out = rstd};
+    norm a = {.simd = ctx->simd, .kind = PL__NORM_RMS, .width = width, .x = x, .weight = weight, .eps = (float)eps,
+              .y = y, .rstd_out = rstd};
     pl__parallel_ranges(ctx, rows, grain_of(width), forward_range, &a);
 }
 

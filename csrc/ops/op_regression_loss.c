@@ -24,8 +24,8 @@ static pl_status infer(pl_call *call)
     const float *weights = present->data;
     for (int64_t i = 0; weights && i < present->shape[0]; i++)
         if (!(weights[i] >= 0 && isfinite(weights[i])))
-            return pl__fail(PL_STATUS_VALUE, "regression_loss: present[%lld] is %g, expected a finite weight, 0 or more",
-                            (long long)i, (double)weights[i]);
+            return pl__fail(PL_STATUS_VALUE, "regression_loss: present[%lld] is %g, expected a finite weight, at least "
+                            "0", (long long)i, (double)weights[i]);
     if (pl__wants(call, PRESENT)) return pl__fail(PL_STATUS_UNSUPPORTED, "regression_loss: present has no gradient");
     if (attr->reduction == PL_REDUCTION_NONE) return pl__shape_like(&call->out[0], x);
     return pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL);

@@ -168,7 +168,8 @@ static void norm_backward(int kind, int64_t rows, int64_t width, const float *x,
                           const float *mean, const float *rstd, const float *dy, const float *plus, float *dx,
                           float *dweight, float *dbias)
 {
-    const norm_rows p = {width, kind == PL__NORM_L2 ? 1.0f : 1.0f / (float)width, x, weight, dy, plus, dx, dweight, dbias, mean, rstd};
+    const float share = kind == PL__NORM_L2 ? 1.0f : 1.0f / (float)width;
+    const norm_rows p = {width, share, x, weight, dy, plus, dx, dweight, dbias, mean, rstd};
     if (dweight && dx)
         norm_back_all(p, rows, true, true);
     else if (dweight)

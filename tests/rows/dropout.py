@@ -16,7 +16,7 @@ ERRORS = (
 
 ROWS = [
     Case("dropout", "ops.dropout", inputs(13, 33), {"p": 0.3}, ("x",), errors=ERRORS),
-    *[Case(f"dropout-{n}", "ops.dropout", inputs(n), {}, ("x",)) for n in (0, 1, 3, 31, 32, 63, 64, 65, 127)],
+    *[Case(f"dropout-{n}", "ops.dropout", inputs(n), {}, ("x",)) for n in (0, 1, 31, 64, 65, 127)],
     Case("dropout-scalar", "ops.dropout", inputs(), {}, ("x",)),
     Case("dropout-large", "ops.dropout", inputs(61, 1003), {"p": 0.1}, ("x",)),
     Case("dropout-rare", "ops.dropout", inputs(70, 50), {"p": 0.001}, ("x",)),

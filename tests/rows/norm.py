@@ -55,7 +55,7 @@ L2_ERRORS = (
 
 ROWS = [
     layer("33", 13, 33, errors=LAYER_ERRORS),
-    *[layer(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (4, 8), (6, 16), (5, 100), (70, 64), (200, 40), (2, 769))],
+    *[layer(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (6, 16), (200, 40), (2, 769))],
     layer("one-wide", 5, 1, options={"eps": 0.5}, tolerance=1e-3),  # dx is 0, and only rounding is left
     layer("no-rows", 0, 16),
     layer("one-row-alone", 17),
@@ -66,14 +66,14 @@ ROWS = [
     layer("eps", 7, 20, options={"eps": 0.5}),
     layer("mean", 9, 200, mean=3.0),
     rms("33", 13, 33, errors=RMS_ERRORS),
-    *[rms(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (4, 8), (6, 16), (5, 100), (70, 64), (2, 769))],
+    *[rms(f"{n}x{d}", n, d) for n, d in ((1, 17), (6, 16), (70, 64))],
     rms("one-wide", 5, 1, options={"eps": 0.5}),  # with a small eps dx is 0 but for rounding
     rms("no-rows", 0, 16),
     rms("pictures", 2, 3, 5, 12),
     rms("plain", 9, 24, weight=False),
     rms("eps", 7, 20, options={"eps": 0.5}),
     l2("33", 13, 33, errors=L2_ERRORS),
-    *[l2(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (4, 8), (6, 16), (70, 64), (2, 769))],
+    *[l2(f"{n}x{d}", n, d) for n, d in ((1, 17), (3, 3), (6, 16), (2, 769))],
     l2("no-rows", 0, 16),
     l2("pictures", 2, 3, 5, 12),
     l2("eps", 9, 20, options={"eps": 4.0}),  # some rows are shorter

@@ -46,11 +46,14 @@ ROWS = [
     row("plain", 13, 17, errors=(*ERRORS, *MORE_ERRORS)),
     *[
         row(f"{kind}-{reduction}-{present}", 13, 17, kind=kind, reduction=reduction, present=present, delta=0.7)
-        for kind in ("mse", "l1", "huber")
-        for reduction in ("mean", "sum", "none")
-        for present in (None, "flags", "weights")
+        for kind, presents in (
+            ("mse", (None, "flags", "weights")),
+            ("l1", ("flags", "weights", None)),
+            ("huber", ("weights", None, "flags")),
+        )
+        for reduction, present in zip(("mean", "sum", "none"), presents, strict=True)
     ],
-    *[row(f"{n}-numbers", n, present="weights") for n in (1, 3, 33, 64, 5000)],
+    *[row(f"{n}-numbers", n, present="weights") for n in (1, 33, 5000)],
     row("number"),
     row("empty", 0, 4),
     row("no-width", 4, 0, present="flags"),
