@@ -30,6 +30,7 @@ typedef struct pl__product {
     int64_t c_row;
     bool accumulate; /* C += ; no bias, residual or activation then */
     pl__long_dim long_dim;
+    bool same_bits; /* a row of C must not depend on how many rows there are (forward products) */
 } pl__product;
 
 pl_status pl__product_run(const pl_context *ctx, const pl__product *product);

@@ -5,6 +5,10 @@
 
 #define LARGEST_PIECE 8192
 
+/* Below AVX-512 oneDNN multiplies by a kernel whose rounding of a row depends on the number of rows (blocks of 6, and
+ * another order of the sum for few rows). Forward products therefore run in blocks of this one size there. */
+#define AVX2_BLOCK 48
+
 static pl__key key_of(const pl__product *p, const pl__packed *packed, int threads)
 {
     pl__key key;
@@ -65,13 +69,13 @@ static void copy_rows(float *to, int64_t to_row, const float *from, int64_t from
         for (int64_t j = 0; j < cols; j++) to[i * to_row + j] = from[i * from_row + j * from_col];
 }
 
-/* m that is not a multiple of 8 (or is 1): through scratch with zero rows below. */
-static pl_status run_tail_m(const pl__product *p, const pl__packed *packed, int threads)
+/* m rows as `padded` ones: through scratch with zero rows below. */
+static pl_status run_tail_m(const pl__product *p, const pl__packed *packed, int threads, int64_t padded)
 {
     pl_status status;
     pl__product q = *p;
     float *a = NULL, *c = NULL, *r = NULL;
-    q.m = (p->m + 7) & ~(int64_t)7;
+    q.m = padded;
     PL__TRY(pl__scratch(&a, (size_t)(q.m * q.k), sizeof *a));
     PL__TRY(pl__scratch(&c, (size_t)(q.m * q.n), sizeof *c));
     memset(a + p->m * q.k, 0, (size_t)((q.m - p->m) * q.k) * sizeof *a);
@@ -131,27 +135,30 @@ static int64_t next_piece(int64_t left, bool rows)
     return piece + (left - piece) / quarter * quarter;
 }
 
-static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int threads)
+/* block: the one size of all pieces; 0: the sizes of next_piece, and a tail rounded up to 8. */
+static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int threads, int64_t block)
 {
     const bool rows = p->long_dim == PL__LONG_M;
     const int64_t length = rows ? p->m : p->k;
     pl__product q = *p;
     int64_t done_so_far = 0;
     while (done_so_far < length) {
-        const int64_t piece = next_piece(length - done_so_far, rows);
+        const int64_t left = length - done_so_far;
+        const int64_t piece = block ? (left < block ? left : block) : next_piece(left, rows);
+        const int64_t padded = block ? block : (piece + 7) & ~(int64_t)7;
         pl_status status;
         if (rows) {
             q.m = piece;
             q.a = p->a + done_so_far * p->a_row;
             q.c = p->c + done_so_far * p->c_row;
             q.residual = p->residual ? p->residual + done_so_far * p->residual_row : NULL;
-            status = piece % 8 ? run_tail_m(&q, packed, threads) : execute(&q, packed, threads);
+            status = padded > piece ? run_tail_m(&q, packed, threads, padded) : execute(&q, packed, threads);
         } else {
             q.k = piece;
             q.a = p->a + done_so_far * p->a_col;
             q.b = p->b + done_so_far * p->b_row;
             q.accumulate = p->accumulate || done_so_far > 0;
-            status = piece % 8 ? run_tail_k(&q, threads) : execute(&q, packed, threads);
+            status = padded > piece ? run_tail_k(&q, threads) : execute(&q, packed, threads);
         }
         if (status) return status;
         done_so_far += piece;
@@ -180,11 +187,12 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     if (p->pack && p->long_dim == PL__LONG_M) PL__TRY(pl__pack_hold(p->pack, p, &packed));
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
     const pl__key key = key_of(p, packed, threads);
+    const bool narrow = ctx->isa < PL_ISA_AVX512;
     /* One row is computed as several: oneDNN's kernel for one row rounds differently. */
-    if (p->long_dim == PL__LONG_M && p->m > 1 && (power || pl__seen_before(&key)))
+    if (!narrow && p->long_dim == PL__LONG_M && p->m > 1 && (power || pl__seen_before(&key)))
         status = execute(p, packed, threads);
     else
-        status = run_pieces(p, packed, threads);
+        status = run_pieces(p, packed, threads, narrow && p->same_bits ? AVX2_BLOCK : 0);
 done:
     pl__pack_release(packed);
     pl__threads_leave(previous);
