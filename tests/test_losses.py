@@ -133,3 +133,42 @@ def test_info_nce_of_large_logits():
 def test_info_nce_of_equal_rows_is_the_log_of_their_number():
     a = np.ones((77, 8), np.float32)
     np.testing.assert_allclose(losses.info_nce(a, a, 1.0).item(), np.log(77), rtol=1e-6)
+
+
+def test_cross_entropy_present_is_ignoring():
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((12, 5)).astype(np.float32), rng.integers(0, 5, 12)
+    present = np.arange(12) % 4 != 1
+    whole, part = leaves(x, x[present])
+    value = losses.cross_entropy(whole, np.where(present, labels, 77), present=present)
+    expected = losses.cross_entropy(part, labels[present])
+    value.backward()
+    expected.backward()
+    np.testing.assert_allclose(value.data, expected.data, rtol=1e-6)
+    np.testing.assert_allclose(whole.grad[present], part.grad, rtol=1e-6)
+    np.testing.assert_array_equal(whole.grad[~present], 0)
+
+
+def test_cross_entropy_of_ignored_rows_is_zero_whatever_they_hold():
+    (x,) = leaves(np.full((4, 3), np.nan, np.float32))
+    value = losses.cross_entropy(x, [-100] * 4)
+    value.backward()
+    assert value.item() == 0.0
+    np.testing.assert_array_equal(x.grad, 0)
+
+
+def test_cross_entropy_of_masked_classes():
+    """A logit of minus infinity is a class that cannot be."""
+    x = np.array([[0.0, 1.0, -np.inf]], np.float32)
+    (t,) = leaves(x)
+    value = losses.cross_entropy(t, [1])
+    value.backward()
+    np.testing.assert_allclose(value.item(), np.log1p(np.exp(-1.0)), rtol=1e-6)
+    assert t.grad[0, 2] == 0 and np.all(np.isfinite(t.grad))
+    assert losses.cross_entropy(x, [2]).item() == np.inf
+
+
+def test_cross_entropy_weight_has_no_gradient():
+    x, w = leaves(np.zeros((2, 3), np.float32), np.ones(3, np.float32))
+    with pytest.raises(NotImplementedError, match="weight has no gradient"):
+        losses.cross_entropy(x, [0, 1], weight=w)

@@ -58,3 +58,23 @@ def test_sigmoid_contrastive(n, scale, bias):
 
     scalars = [np.full((), x, np.float32) for x in (scale, bias)]
     compare(losses.sigmoid_contrastive, siglip, (*pair(n, 40), *scalars))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("smoothing", "weighted"), [(0.0, False), (0.2, False), (0.2, True)])
+def test_cross_entropy(reduction, smoothing, weighted):
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 21, 50)
+    labels[::7] = -100
+    weight = rng.random(21).astype(np.float32) if weighted else None
+    compare(
+        lambda x: losses.cross_entropy(x, labels, smoothing, reduction=reduction, weight=weight),
+        lambda x: functional.cross_entropy(
+            x,
+            torch.from_numpy(labels),
+            label_smoothing=smoothing,
+            reduction=reduction,
+            weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
+        ),
+        (3 * rng.standard_normal((50, 21)).astype(np.float32),),
+    )

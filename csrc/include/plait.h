@@ -218,7 +218,8 @@ typedef struct pl_op {
     X(attention_pool)      \
     X(patch_embed)         \
     X(info_nce)            \
-    X(sigmoid_contrastive)
+    X(sigmoid_contrastive) \
+    X(cross_entropy)
 
 typedef enum pl_activation {
     PL_ACT_NONE, PL_ACT_RELU, PL_ACT_GELU, PL_ACT_GELU_TANH, PL_ACT_QUICK_GELU, PL_ACT_SILU, PL_ACT_TANH,
@@ -334,6 +335,17 @@ typedef struct pl_attr_info_nce { double label_smoothing; } pl_attr_info_nce;
 /* The pairwise sigmoid loss: sum over all i, j of log(1 + exp(-z l)), l = exp(logit_scale) a_i . b_j + logit_bias,
  * z = 1 where i = j, else -1; divided by the number of pairs.  in: as info_nce, with logit_bias () or (1) before
  * present.  out: loss (). */
+
+/* Cross entropy of softmax(logits) with labels. Rows whose label is ignore_index do not count. label_smoothing is the
+ * share of each label that is spread over all classes; weight is one a class, 0 or more. The mean divides by the
+ * weights of the labels that count, and is 0 without any.
+ * in: logits (N, C), labels (N), weight (C) or absent (not differentiable).  out: loss (), or (N) for no reduction.
+ * saved: maximum and 1 / sum of exponentials of each row (2, N). */
+typedef struct pl_attr_cross_entropy {
+    double label_smoothing;
+    int64_t ignore_index;
+    int reduction;
+} pl_attr_cross_entropy;
 
 #define PL__X(name) extern const pl_op pl_op_##name;
 PL_OP_LIST(PL__X)

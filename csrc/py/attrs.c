@@ -28,6 +28,8 @@ ROWS(mlp, ATTR_ENUM(mlp, activation, activations))
 ROWS(mlp_block, ATTR_ENUM(mlp_block, activation, activations), ATTR(mlp_block, pre_norm, K_BOOL),
      ATTR_ENUM(mlp_block, norm, norms), ATTR(mlp_block, eps, K_FLOAT), ATTR(mlp_block, residual_dropout, K_FLOAT))
 ROWS(activation, ATTR_ENUM(activation, kind, activations))
+ROWS(cross_entropy, ATTR(cross_entropy, label_smoothing, K_FLOAT), ATTR(cross_entropy, ignore_index, K_LONG),
+     ATTR_ENUM(cross_entropy, reduction, reductions))
 ROWS(info_nce, ATTR(info_nce, label_smoothing, K_FLOAT))
 ROWS(attention_block, ATTR(attention_block, heads, K_INT), ATTR(attention_block, kv_heads, K_INT),
      ATTR(attention_block, causal, K_BOOL), ATTR(attention_block, scale, K_FLOAT),
@@ -58,6 +60,7 @@ static const struct {
     BIND(mlp_block)
     BIND(attention_block)
     BIND(activation)
+    BIND(cross_entropy)
     BIND(info_nce)
     BIND(layer_norm)
     BIND(rms_norm)

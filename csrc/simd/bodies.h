@@ -5,6 +5,8 @@
 #include "body_act.h"
 #include "body_dropout.h"
 #include "body_losses.h"
+
+#include "body_cross_entropy.h"
 #include "body_norm.h"
 #include "body_optim.h"
 #include "body_pool.h"

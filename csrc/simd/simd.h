@@ -107,6 +107,12 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(nce_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,             \
                  float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats,\
                  int64_t diagonal, double *moments))                                                       \
+    /* a row of logits: maximum, sum of exp(x - maximum), and with `smooth` the sum of weight (maximum - x) */\
+    K(cross_entropy_row, (const float *x, int64_t n, const float *weight, int smooth, float *max, float *sum,\
+                          float *below))                                                                   \
+    /* dx (+)= softmax exp(x - max) - uniform weight */                                                    \
+    K(cross_entropy_back, (const float *x, int64_t n, const float *weight, float max, float softmax,       \
+                           float uniform, float *dx, int add))                                             \
     /* pairwise sigmoid on a tile: sums[i] = sum over j of log(1 + e^l), l = scale s + bias, negated at the pairs */ \
     K(pair_rows, (const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias,           \
                   int64_t diagonal, double *sums))                                                            \

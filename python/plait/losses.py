@@ -7,8 +7,9 @@ import numpy as np
 from plait.ops._apply import apply, operators
 from plait.ops.regression import huber, l1, mse
 
-__all__ = ["huber", "info_nce", "l1", "mse", "sigmoid_contrastive"]
+__all__ = ["cross_entropy", "huber", "info_nce", "l1", "mse", "sigmoid_contrastive"]
 
+_cross_entropy = operators["cross_entropy"]
 _info_nce = operators["info_nce"]
 _sigmoid_contrastive = operators["sigmoid_contrastive"]
 
@@ -21,6 +22,63 @@ def _flags(loss, present):
     if present.dtype.kind not in "biu":
         raise TypeError(f"{loss}: present has dtype {present.dtype}, expected booleans or 0 and 1")
     return present.astype(np.int64)
+
+
+def cross_entropy(logits, labels, label_smoothing=0.0, ignore_index=-100, reduction="mean", weight=None, present=None):
+    r"""Cross entropy of the softmax of `logits` with whole-number labels.
+
+    With :math:`p = \mathrm{softmax}(x)` of one row, label y and smoothing :math:`\epsilon` its loss is
+
+    .. math:: -(1 - \epsilon)\, w_y \log p_y - \frac{\epsilon}{C} \sum_c w_c \log p_c
+
+    Parameters
+    ----------
+    logits : (N, C) array or Tensor
+    labels : (N,) array of int
+        From 0 to C - 1, or `ignore_index`.
+    label_smoothing : float
+        At least 0 and below 1 (Szegedy et al., arXiv 1512.00567).
+    ignore_index : int
+        Rows with this label do not count and have no gradient.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the number of rows that count, with `weight` by the weights of their labels; it is 0 when
+        there is none.
+    weight : (C,) array, optional
+        Weights w of the classes, 0 or more; default 1. Not differentiable.
+    present : (N,) array of bool, optional
+        Rows that are not present do not count, whatever their label is.
+
+    Returns
+    -------
+    Tensor
+        (), or (N,) for ``"none"``, with 0 for rows that do not count.
+
+    Raises
+    ------
+    IndexError
+        A label is out of range.
+    ValueError
+        A shape does not fit, or an option is out of range; the message names the argument.
+    TypeError
+        Labels are not whole numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> logits = np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
+    >>> round(plait.losses.cross_entropy(logits, [0, -100]).item(), 4)
+    0.2395
+    >>> plait.losses.cross_entropy(logits, [0, 1], reduction="none").numpy().round(3)
+    array([0.24 , 1.099], dtype=float32)
+    """
+    if present is not None:
+        present, labels = _flags("cross_entropy", present), np.asarray(labels)
+        if present.shape == labels.shape and labels.dtype.kind in "iu":  # the core reports what does not fit
+            labels = np.where(present != 0, labels, ignore_index)
+        elif present.shape != labels.shape:
+            raise ValueError(f"cross_entropy: present has shape {present.shape}, expected {labels.shape}, as labels")
+    attrs = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
+    return apply(_cross_entropy, (logits, labels, weight), attrs)
 
 
 def info_nce(a, b, logit_scale, present=None, label_smoothing=0.0):

@@ -72,6 +72,45 @@ def pairwise(name, *args, errors=(), bias=-2.0, **which):
     return Case(f"sigmoid_contrastive-{name}", "losses.sigmoid_contrastive", make, {}, PAIRWISE, errors)
 
 
+def classes(n, c, ignored=0.0, weight=False, size=1.0):
+    """Logits of scale `size`; `ignored`: share of rows with label -100."""
+
+    def make(rng):
+        labels = rng.integers(0, c, n)
+        labels[rng.random(n) < ignored] = -100
+        return {
+            "logits": size * rng.standard_normal((n, c)),
+            "labels": labels.astype(np.int64),
+            "weight": rng.random(c) + 0.1 if weight else None,
+        }
+
+    return make
+
+
+CROSS_ENTROPY_ERRORS = (
+    ({"logits": "float:5"}, ValueError, "cross_entropy: logits has 1 dimension, expected 2"),
+    ({"logits": "float:13,0"}, ValueError, "cross_entropy: logits has no classes"),
+    ({"labels": "int:4"}, ValueError, "cross_entropy: labels has shape (4,), expected (13,), the rows of logits"),
+    ({"labels": np.full(13, 10)}, IndexError, "cross_entropy: labels[0] is 10, expected 0 to 9 or -100"),
+    ({"labels": np.full(13, -1)}, IndexError, "cross_entropy: labels[0] is -1, expected 0 to 9 or -100"),
+    ({"labels": "float:13"}, TypeError, "cross_entropy: labels has dtype float"),
+    ({"weight": "float:3"}, ValueError, "cross_entropy: weight has shape (3,), expected (10,), the classes of logits"),
+    ({"weight": np.full(10, -1.0)}, ValueError, "cross_entropy: weight[0] is -1, expected a finite weight, 0 or more"),
+    ({"label_smoothing": 1.0}, ValueError, "cross_entropy: label_smoothing is 1, expected at least 0 and below 1"),
+    ({"reduction": "max"}, ValueError, "cross_entropy: reduction is 'max', expected one of mean, sum, none"),
+    ({"ignore_index": 0.5}, TypeError, "cross_entropy: ignore_index is 0.5, expected a whole number"),
+    ({"present": np.ones(4, bool)}, ValueError, "cross_entropy: present has shape (4,), expected (13,), as labels"),
+    ({"present": np.ones(13)}, TypeError, "cross_entropy: present has dtype float64"),
+)
+
+
+def labelled(name, *args, errors=(), options=None, **which):
+    make = classes(*args, **which)
+    return Case(f"cross_entropy-{name}", "losses.cross_entropy", make, options or {}, ("logits",), errors)
+
+
+SMOOTH = {"label_smoothing": 0.1}
+
 ROWS = [
     nce("plain", 13, 20, errors=NCE_ERRORS),
     nce("vector", 64, 32, shape=(1,)),
@@ -97,4 +136,17 @@ ROWS = [
     pairwise("some-absent-two-tiles", 1200, 16, present=0.5),
     pairwise("all-absent", 40, 24, present=0.0),
     pairwise("large-logits", 70, 24, scale=9.2),
+    labelled("plain", 13, 10, errors=CROSS_ENTROPY_ERRORS),
+    labelled("many-classes", 7, 1003),
+    labelled("one-class", 5, 1),
+    labelled("no-rows", 0, 10),
+    labelled("all-ignored", 6, 10, ignored=1.1),
+    labelled("all-ignored-sum", 6, 10, ignored=1.1, options={"reduction": "sum"}),
+    labelled("large-logits", 50, 33, size=1e3),
+    *[
+        labelled(f"everything-{how}", 70, 37, ignored=0.3, weight=True, options=SMOOTH | {"reduction": how})
+        for how in ("mean", "sum", "none")
+    ],
+    labelled("smooth", 70, 37, options=SMOOTH),
+    labelled("ignored-class", 40, 5, options={"ignore_index": 2}),
 ]

@@ -13,7 +13,14 @@ from .blocks import mlp_block, mlp_block_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward, mlp, mlp_backward
-from .losses import info_nce, info_nce_backward, sigmoid_contrastive, sigmoid_contrastive_backward
+from .losses import (
+    cross_entropy,
+    cross_entropy_backward,
+    info_nce,
+    info_nce_backward,
+    sigmoid_contrastive,
+    sigmoid_contrastive_backward,
+)
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .positions import add_positions, add_positions_backward, rope, rope_backward
 from .random import drop_below, philox, random_words
@@ -43,6 +50,8 @@ __all__ = [
     "attention_pool",
     "attention_pool_backward",
     "attention_weights",
+    "cross_entropy",
+    "cross_entropy_backward",
     "drop_below",
     "dropout",
     "dropout_backward",

@@ -1,4 +1,4 @@
-"""Twins of the contrastive losses."""
+"""Twins of the losses on labels and pairs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,37 @@ def _spread(gradient, like, present):
 def _log_softmax(logits, axis):
     shifted = logits - logits.max(axis, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduction):
+    """What -log softmax is multiplied with, (N, C), before the gradient of the loss; zero rows do not count."""
+    n, classes = logits.shape
+    counts = labels != ignore_index
+    weight = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+    targets = np.full((n, classes), label_smoothing / classes) * weight
+    own = np.where(counts, weight[np.where(counts, labels, 0)], 0.0)
+    targets[counts, labels[counts]] += (1 - label_smoothing) * own[counts]
+    targets[~counts] = 0
+    if reduction == "mean":
+        targets /= own.sum() or np.inf
+    return targets
+
+
+def cross_entropy(logits, labels, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
+    """-sum over classes of target log softmax(logits); smoothing as in arXiv 1512.00567, section 7."""
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    targets = _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduction)
+    rows = -np.sum(targets * _log_softmax(logits, 1), axis=1)
+    return rows if reduction == "none" else np.asarray(rows.sum())
+
+
+def cross_entropy_backward(
+    dloss, logits, labels, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"
+):
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    targets = _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduction)
+    dlogits = np.exp(_log_softmax(logits, 1)) * targets.sum(1, keepdims=True) - targets
+    return dlogits * (np.reshape(dloss, (-1, 1)) if reduction == "none" else dloss), None, None
 
 
 def _targets(n, label_smoothing):
