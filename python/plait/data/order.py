@@ -39,14 +39,14 @@ class BatchOrder:
             raise TypeError(
                 f"BatchOrder: samples is {samples!r:.60}, expected a number of samples or an array of indices"
             )
-        self.pool = np.arange(pool) if pool.ndim == 0 else pool
+        self.pool = np.arange(int(pool)) if pool.ndim == 0 else pool
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
             raise TypeError(f"BatchOrder: batch_size is {batch_size!r}, expected a whole number")
         if not 1 <= batch_size <= len(self.pool):
             raise ValueError(f"BatchOrder: batch_size is {batch_size}, expected 1 to {len(self.pool)}, the samples")
         self.batch_size, self.seed = int(batch_size), int(seed)
         self.per_epoch = len(self.pool) // self.batch_size
-        self._epoch, self._permuted = -1, None
+        self._epoch, self._permuted = -1, self.pool
 
     def indices(self, step: int) -> np.ndarray:
         """The (batch_size,) samples of a step."""
