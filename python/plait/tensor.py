@@ -20,6 +20,7 @@ __all__ = ["Node", "Tensor", "grad_enabled", "no_grad"]
 
 class _Mode(threading.local):
     enabled = True
+    twin_expected = False  # float64 input is meant, as in gradcheck: no warning that it is slow
 
     def __init__(self):
         self.before = []  # what no_grad has to bring back

@@ -119,7 +119,7 @@ _said = False
 
 def _twin(op, arrays, leaves, watched, want, attrs, key, counter):
     global _said
-    if not _said:
+    if not _said and not _mode.twin_expected:
         _said = True
         warnings.warn("float64 input runs the NumPy twin, which is slow; pass float32 for speed", stacklevel=4)
     op.check(tuple(arrays), attrs)  # the twin is for reading and checks nothing
