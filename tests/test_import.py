@@ -11,8 +11,22 @@ import pytest
 
 from plait import _core
 
-OPTIONAL = ("matplotlib", "PIL", "tqdm", "torch", "tensorflow", "jax", "sklearn", "transformers", "soundfile", "pymilvus",
-            "ray", "mpi4py", "pandas", "tokenizers")
+OPTIONAL = (
+    "matplotlib",
+    "PIL",
+    "tqdm",
+    "torch",
+    "tensorflow",
+    "jax",
+    "sklearn",
+    "transformers",
+    "soundfile",
+    "pymilvus",
+    "ray",
+    "mpi4py",
+    "pandas",
+    "tokenizers",
+)
 
 
 def python(code, **environment):
@@ -55,7 +69,11 @@ def test_import_pulls_in_no_optional_package():
 def test_import_prints_nothing_and_warns_of_nothing():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", "import plait, plait.ops, plait.reference"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, timeout=120)
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -81,12 +99,25 @@ def test_a_file_that_is_no_library_is_an_import_error(tmp_path, content):
     assert done.stderr.splitlines()[-1].startswith(f"ImportError: PLAIT_ONEDNN={path} could not be loaded as oneDNN")
 
 
-@pytest.mark.parametrize("body, message", [
-    ("int unrelated;", "could not be loaded as oneDNN"),
-    ("static int v[3] = {2, 7, 1}; int *dnnl_version(void) { return v; }", "is oneDNN 2.7.1, expected 3.2 or a later 3.x"),
-    ("static int v[3] = {3, 1, 0}; int *dnnl_version(void) { return v; }", "is oneDNN 3.1.0, expected 3.2 or a later 3.x"),
-    ("static int v[3] = {4, 0, 0}; int *dnnl_version(void) { return v; }", "is oneDNN 4.0.0, expected 3.2 or a later 3.x"),
-], ids=["unrelated", "2.7", "3.1", "4.0"])
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("int unrelated;", "could not be loaded as oneDNN"),
+        (
+            "static int v[3] = {2, 7, 1}; int *dnnl_version(void) { return v; }",
+            "is oneDNN 2.7.1, expected 3.2 or a later 3.x",
+        ),
+        (
+            "static int v[3] = {3, 1, 0}; int *dnnl_version(void) { return v; }",
+            "is oneDNN 3.1.0, expected 3.2 or a later 3.x",
+        ),
+        (
+            "static int v[3] = {4, 0, 0}; int *dnnl_version(void) { return v; }",
+            "is oneDNN 4.0.0, expected 3.2 or a later 3.x",
+        ),
+    ],
+    ids=["unrelated", "2.7", "3.1", "4.0"],
+)
 def test_another_library_is_an_import_error(tmp_path, body, message):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:

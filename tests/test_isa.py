@@ -49,6 +49,17 @@ def test_every_row(isa, expected):
         assert not [name for name in report["implementations"] if "avx512" in name or "amx" in name]
 
 
+def test_batch_mates_below_avx512():
+    """oneDNN's kernels are others there, so equal bits whatever the batch mates are a promise of their own."""
+    if HERE == "avx2":
+        pytest.skip("test_batch_mates.py runs on avx2 already")
+    file = str(Path(__file__).with_name("test_batch_mates.py"))
+    done = subprocess_with(
+        "avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", "linear_layer or ran_before or block"
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_an_unknown_name_is_an_import_error():
     done = subprocess_with("sse2", "-c", "import plait")
     assert done.returncode == 1

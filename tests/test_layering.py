@@ -98,8 +98,10 @@ def test_python_imports(path):
         top, _, rest = name.partition(".")
         if top == "plait":
             target = rest.split(".")[0]
-            if (ROOT / "python/plait" / f"{target}.py").exists() or (ROOT / "python/plait" / target).is_dir() or (
-                target == "_core"
+            if (
+                (ROOT / "python/plait" / f"{target}.py").exists()
+                or (ROOT / "python/plait" / target).is_dir()
+                or (target == "_core")
             ):
                 allowed = PY_MAY_IMPORT.get(part)
                 if allowed is not None:
@@ -113,13 +115,32 @@ def test_python_imports(path):
 def test_no_code_from_data(path):
     """No pickle in any disguise, and no evaluation of strings."""
     tree = ast.parse(path.read_text())
-    banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "runpy", "torch.load"}
+    banned = {
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "marshal",
+        "shelve",
+        "runpy",
+        "torch.load",
+    }
     for name in imports_of(path):
         assert not {name, name.split(".")[0]} & banned, name
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in {"eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "os.system"}
+            assert called not in {
+                "eval",
+                "exec",
+                "compile",
+                "__import__",
+                "builtins.eval",
+                "builtins.exec",
+                "os.system",
+            }
             assert not called.endswith("torch.load"), called
             if called.endswith("import_module"):
                 name = ast.unparse(node.args[0])

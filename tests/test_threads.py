@@ -93,8 +93,15 @@ def test_number_of_threads(case, split_everything):
 
 def test_set_num_threads_is_checked():
     before = plait.get_num_threads()
-    for bad, error in ((0, ValueError), (-1, ValueError), (10**20, ValueError), (1.0, TypeError), ("2", TypeError),
-                       (True, TypeError), (None, TypeError)):
+    for bad, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (10**20, ValueError),
+        (1.0, TypeError),
+        ("2", TypeError),
+        (True, TypeError),
+        (None, TypeError),
+    ):
         with pytest.raises(error, match="set_num_threads: n is"):
             plait.set_num_threads(bad)
     assert plait.get_num_threads() == before

@@ -313,13 +313,17 @@ void pl__entry_put(pl__entry *e, pl__handles *handles)
     if (dead) destroy_entry(e);
 }
 
-bool pl__seen_before(const pl__key *key)
+bool pl__comes_again(const pl__key *key)
 {
     static uint32_t clock;
-    const uint64_t h = hash(key), tag = h >> 24 << 24;
-    const uint64_t now = __atomic_add_fetch(&clock, 1, __ATOMIC_RELAXED) & 0xffffff;
-    const uint64_t before = __atomic_exchange_n(&seen[h % SEEN_SLOTS], tag | now, __ATOMIC_RELAXED);
-    return before >> 24 << 24 == tag && ((now - before) & 0xffffff) < RECENT;
+    /* A slot holds 39 bits of the hash, whether the key came twice, and when it came last. */
+    const uint64_t h = hash(key), tag = h >> 25 << 25, twice = (uint64_t)1 << 24, time = twice - 1;
+    const uint64_t now = __atomic_add_fetch(&clock, 1, __ATOMIC_RELAXED) & time;
+    uint64_t *slot = &seen[h % SEEN_SLOTS];
+    const uint64_t before = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    const bool again = before >> 25 << 25 == tag && ((now - before) & time) < RECENT;
+    __atomic_store_n(slot, tag | (again ? twice : 0) | now, __ATOMIC_RELAXED);
+    return again && before & twice;
 }
 
 void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),

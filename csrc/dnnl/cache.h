@@ -50,8 +50,8 @@ pl_status pl__packed_layout(int64_t k, int64_t n, int64_t b_row, int64_t b_col, 
 pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl__entry **entry, pl__handles **handles);
 void pl__entry_put(pl__entry *entry, pl__handles *handles);
 
-/* True when this key was asked for within the last few thousand products. */
-bool pl__seen_before(const pl__key *key);
+/* True from the third time on that this key was asked for within a few thousand products. */
+bool pl__comes_again(const pl__key *key);
 
 /* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
 typedef struct pl__packed {

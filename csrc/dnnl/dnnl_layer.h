@@ -3,8 +3,8 @@
  * A product C = act(A B + bias) [+ residual] or C += A B, float32. Strides count elements; one stride of A and one of B
  * is 1; C has unit column stride. Row counts vary with every batch and a new shape costs oneDNN 0.25 to 1.5 ms, so
  * `long_dim` names the dimension that varies (rows): it is cut into pieces of 64 * 2^k plus a tail rounded up to 8
- * through scratch. A number of rows m that is seen again gets a primitive of its own; sums over k do not, since their
- * bits would then depend on what ran before. */
+ * through scratch. A number of rows m that comes for the third time gets a primitive of its own; sums over k do not,
+ * since their bits would then depend on what ran before. A row's bits do not depend on m. */
 #ifndef PL_DNNL_LAYER_H
 #define PL_DNNL_LAYER_H
 
@@ -30,7 +30,6 @@ typedef struct pl__product {
     int64_t c_row;
     bool accumulate; /* C += ; no bias, residual or activation then */
     pl__long_dim long_dim;
-    bool same_bits; /* a row of C must not depend on how many rows there are (forward products) */
 } pl__product;
 
 pl_status pl__product_run(const pl_context *ctx, const pl__product *product);

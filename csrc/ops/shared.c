@@ -8,7 +8,7 @@ pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_
     const pl__product p = {.m = rows, .n = width_out, .k = width_in, .a = x, .a_row = width_in, .a_col = 1,
                            .b = weight, .b_row = 1, .b_col = width_in, .pack = pack, .bias = bias,
                            .residual = residual, .residual_row = width_out, .activation = activation,
-                           .c = y, .c_row = width_out, .long_dim = PL__LONG_M, .same_bits = true};
+                           .c = y, .c_row = width_out, .long_dim = PL__LONG_M};
     return pl__product_run(ctx, &p);
 }
 
