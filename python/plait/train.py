@@ -267,7 +267,8 @@ class _Run:
         where = f"{folder}: the checkpoint of step {step}"
         expected = {"seconds", "evaluations", "best_step", "best_score", "waited", "stopped_early", "schedule"}
         expected |= {"generator", "numpy", "machine"}
-        if set(state) != expected or not {"model", "optimizer", "history"} <= set(tensors):
+        whole = set(state) == expected and {"model", "optimizer", "history"} <= set(tensors)
+        if not whole or not isinstance(state["machine"], dict) or not isinstance(state["generator"], dict):
             raise ValueError(f"{where} was not written by plait.train.fit")
         for name, own in (("schedule", self.schedule), ("numpy", self.rng)):
             if (state[name] is None) != (own is None):
@@ -377,7 +378,7 @@ class _Bar:
         self._samples, self._loss, self._start = 0, None, time.perf_counter()
         if wanted:
             with contextlib.suppress(ImportError):
-                from tqdm.auto import tqdm
+                from tqdm import tqdm
 
                 self._bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
 

@@ -53,6 +53,8 @@ def save_tensors(file, tensors, metadata=None) -> None:
     ------
     TypeError, ValueError
         A name or an array that the format does not have. Nothing is written then.
+    OSError
+        The disk is full, or the folder cannot be written to.
 
     Examples
     --------
@@ -63,6 +65,7 @@ def save_tensors(file, tensors, metadata=None) -> None:
     ...     plait.io.load_tensors(file)
     {'x': array([0, 1, 2])}
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if len(tensors) > _MAX_TENSORS:
@@ -81,7 +84,10 @@ def save_tensors(file, tensors, metadata=None) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"save_tensors: metadata holds {key!r}: {value!r}, expected strings")
     with atomic_file(file) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(f"{file}: could not be written: {error}") from None
 
 
 def read_header(file, folder: int | None = None) -> dict:

@@ -58,7 +58,9 @@ def normal(shape, std=0.02):
     """Normal values with mean 0."""
     if getattr(_local, "blank", False):
         return np.zeros(shape, np.float32)
-    return (_rng().standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
+    values = _rng().standard_normal(shape, dtype=np.float32)
+    values *= np.float32(std)
+    return values
 
 
 def xavier_uniform(shape, gain=1.0):
