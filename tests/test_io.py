@@ -343,14 +343,15 @@ def test_a_full_disk_is_an_exception_and_leaves_the_old_content(tmp_path):
     io.write_file(tmp_path / "b", b"old")
     before = (tmp_path / "a").read_bytes()
     code = (
-        "import resource, sys, numpy as np; from plait import io\n"
+        "import os, resource, sys, numpy as np; from plait import io\n"
+        "os.chdir(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "for write in (lambda: io.save_tensors('a', {'x': np.ones(1000)}), lambda: io.write_file('b', bytes(6000)),\n"
         "              lambda: io.save_checkpoint('c', 1, {'m': {'x': np.ones(1000)}}, {})):\n"
         "    try: write()\n"
         "    except OSError as error: print('OSError')\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert run.stdout == "OSError\n" * 3
     assert (tmp_path / "a").read_bytes() == before
     assert (tmp_path / "b").read_bytes() == b"old"
