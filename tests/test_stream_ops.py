@@ -196,3 +196,18 @@ def test_one_matrix_may_stand_at_several_places():
     y = ops.stream_concat([ops.repeat_rows(token), s, ops.repeat_rows(token), s])
     y.rows.sum().backward()
     assert (token.grad == 4).all() and (x.grad == 2).all()
+
+
+@pytest.mark.parametrize("mode", ["mean", "max", "first", "last", "attention"])
+def test_pooling_a_sample_alone_gives_the_same_bits(mode):
+    s = stream([7, 0, 40, 1, 19], width=72)
+    scores = np.random.default_rng(1).standard_normal((67, 3)).astype(np.float32)
+
+    def pooled(begin, end):
+        rows = slice(s.offsets[begin], s.offsets[end])
+        more = {"scores": scores[rows]} if mode == "attention" else {}
+        return ops.pool(s[begin:end], mode=mode, **more).data
+
+    together = pooled(0, 5)
+    for b in range(5):
+        assert np.array_equal(pooled(b, b + 1)[0], together[b])
