@@ -75,7 +75,8 @@ static pl_status check_segments(const pl_op *op, const pl_call *call)
     for (int64_t b = 0; b < samples; b++) {
         const int64_t s = index ? index[b] : b, room = offsets[s + 1] - offsets[s];
         if (lengths[b] < 0 || lengths[b] > room)
-            return pl__fail(PL_STATUS_VALUE, "attention: kv_lengths[%lld] is %lld, expected 0 to %lld, the segment's rows",
+            return pl__fail(PL_STATUS_VALUE,
+                            "attention: kv_lengths[%lld] is %lld, expected 0 to %lld, the rows of its segment",
                             (long long)b, (long long)lengths[b], (long long)room);
     }
     return PL_STATUS_OK;
@@ -92,18 +93,21 @@ static pl_status check_times(const pl_op *op, const pl_call *call, const pl_attr
 
 static void describe(const pl_call *call, pl__attention *a);
 
+#define FIRST_IS_HEADS "the first dimension is heads"
+
 /* The last two dimensions must reach the longest sample; `first` is the size of the dimension before, or 0. */
 static pl_status check_reach(const pl_op *op, const pl_call *call, int input, const pl__attention *a, int64_t first)
 {
     const pl_tensor *t = &call->in[input];
     const int lead = first > 0;
     PL__CHECK(pl__check_rank(op, call, input, 2 + lead));
-    if (lead) PL__CHECK(pl__check_shape(op, call, input, 3, (int64_t[]){first, -1, -1}, "the first dimension is heads"));
+    if (lead) PL__CHECK(pl__check_shape(op, call, input, 3, (int64_t[]){first, -1, -1}, FIRST_IS_HEADS));
     int64_t queries = 0, keys = pl__attention_most_keys(a);
     for (int64_t b = 0; b < a->samples; b++)
         if (pl__attention_queries(a, b) > queries) queries = pl__attention_queries(a, b);
     if (t->shape[lead] >= queries && t->shape[lead + 1] >= keys) return PL_STATUS_OK;
-    return pl__fail(PL_STATUS_VALUE, "attention: %s reaches %lld queries and %lld keys, the longest sample has %lld and %lld",
+    return pl__fail(PL_STATUS_VALUE,
+                    "attention: %s reaches %lld queries and %lld keys, the longest sample has %lld and %lld",
                     ports[input].name, (long long)t->shape[lead], (long long)t->shape[lead + 1], (long long)queries,
                     (long long)keys);
 }
@@ -116,7 +120,7 @@ static pl_status check_bias(const pl_op *op, const pl_call *call)
     if (pl__present(&in[BIAS])) PL__CHECK(check_reach(op, call, BIAS, &a, a.heads));
     PL__CHECK(check_together(call, RELATIVE_BIAS, RELATIVE_INDEX));
     if (pl__present(&in[RELATIVE_BIAS])) {
-        PL__CHECK(pl__check_shape(op, call, RELATIVE_BIAS, 2, (int64_t[]){a.heads, -1}, "the first dimension is heads"));
+        PL__CHECK(pl__check_shape(op, call, RELATIVE_BIAS, 2, (int64_t[]){a.heads, -1}, FIRST_IS_HEADS));
         PL__CHECK(check_reach(op, call, RELATIVE_INDEX, &a, 0));
         PL__CHECK(pl__check_indices(op, call, RELATIVE_INDEX, in[RELATIVE_BIAS].shape[1],
                                     "the second dimension of relative_bias"));
@@ -126,7 +130,7 @@ static pl_status check_bias(const pl_op *op, const pl_call *call)
     if (pl__wants(call, PAIR_BIAS)) return pl__fail(PL_STATUS_UNSUPPORTED, "attention: pair_bias has no gradient");
     PL__CHECK(pl__check_rank(op, call, PAIR_BIAS, 2));
     if (in[PAIR_BIAS].shape[0] != 1)
-        PL__CHECK(pl__check_shape(op, call, PAIR_BIAS, 2, (int64_t[]){a.heads, -1}, "the first dimension is heads or 1"));
+        PL__CHECK(pl__check_shape(op, call, PAIR_BIAS, 2, (int64_t[]){a.heads, -1}, FIRST_IS_HEADS " or 1"));
     const int64_t entries = a.samples + 1, *offsets = in[PAIR_OFFSETS].data;
     PL__CHECK(pl__check_shape(op, call, PAIR_OFFSETS, 1, &entries, "samples + 1"));
     PL__CHECK(pl__check_offsets(op, call, PAIR_OFFSETS, in[PAIR_BIAS].shape[1], "pairs in pair_bias"));
@@ -134,8 +138,9 @@ static pl_status check_bias(const pl_op *op, const pl_call *call)
         const int64_t queries = pl__attention_queries(&a, b), keys = pl__attention_keys(&a, b);
         int64_t due;
         if (!pl__mul(queries, keys, &due) || offsets[b + 1] - offsets[b] != due)
-            return pl__fail(PL_STATUS_VALUE, "attention: pair_offsets gives sample %lld %lld pairs, expected %lld x %lld",
-                            (long long)b, (long long)(offsets[b + 1] - offsets[b]), (long long)queries, (long long)keys);
+            return pl__fail(PL_STATUS_VALUE,
+                            "attention: pair_offsets gives sample %lld %lld pairs, expected %lld x %lld", (long long)b,
+                            (long long)(offsets[b + 1] - offsets[b]), (long long)queries, (long long)keys);
     }
     return PL_STATUS_OK;
 }
@@ -149,7 +154,8 @@ static pl_status infer(pl_call *call)
     PL__CHECK(check_times(op, call, attr));
     PL__CHECK(check_bias(op, call));
     PL__CHECK(pl__check_rate(op, "dropout", attr->dropout));
-    if (!isfinite(attr->scale)) return pl__fail(PL_STATUS_VALUE, "attention: scale is %g, expected a finite number", attr->scale);
+    if (!isfinite(attr->scale))
+        return pl__fail(PL_STATUS_VALUE, "attention: scale is %g, expected a finite number", attr->scale);
     const int64_t rows = call->in[Q].shape[0];
     int64_t streams, width;
     if (!pl__mul(rows, attr->heads, &streams) || (attr->dropout > 0 && streams > UINT32_MAX))

@@ -66,7 +66,10 @@ typedef struct pl__attention_task {
 } pl__attention_task;
 
 static inline int64_t pl__attention_queries(const pl__attention *a, int64_t b) { return a->q_end[b] - a->q_begin[b]; }
-static inline int64_t pl__attention_segment(const pl__attention *a, int64_t b) { return a->kv_index ? a->kv_index[b] : b; }
+static inline int64_t pl__attention_segment(const pl__attention *a, int64_t b)
+{
+    return a->kv_index ? a->kv_index[b] : b;
+}
 static inline int64_t pl__attention_keys(const pl__attention *a, int64_t b)
 {
     const int64_t s = pl__attention_segment(a, b);

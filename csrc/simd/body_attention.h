@@ -109,7 +109,8 @@ static void score_block(const pl__attention *a, const score_view *w, int64_t j0,
 
 /* ---------------------------------------------------------------- dropout */
 
-/* y = x times 0 or 1 / (1 - rate). Key j of the query in row r draws word j % 4 of block j / 4 + ((r H + head) << 32). */
+/* y = x times 0 or 1 / (1 - rate). Key j of the query in row r of q has word j % 4 of block j / 4 + 2^32 (r H + head),
+ * whatever the cut into blocks. */
 static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *x, float *y)
 {
     const vu below = (vu){0} + pl__drop_below(a->dropout);
@@ -168,7 +169,8 @@ static void finish_queries(const pl__attention *a, const score_view *w, const fl
         if (r->lse) {
             float lse[PL_VL];
             vstore(lse, vselect(none, vset(INFINITY), vload(maximum + i) + vlog(total)));
-            for (int64_t u = 0; u < PL_VL && i + u < w->count; u++) r->lse[(w->row + i + u) * a->heads + w->head] = lse[u];
+            for (int64_t u = 0; u < PL_VL && i + u < w->count; u++)
+                r->lse[(w->row + i + u) * a->heads + w->head] = lse[u];
         }
         vstore(sum + i, vselect(none, vset(0.0f), 1.0f / total));
     }

@@ -5,14 +5,15 @@
  * segment and dq of its samples, so nothing is shared and every sum has one order. */
 
 typedef struct back_scratch {
-    float *qt, *q, *dot, *dout, *dq; /* a block of queries: side by side and in rows; dot, dout: of the output gradient */
+    float *qt, *q, *dot, *dout, *dq; /* a block of queries, side by side (t) and in rows, and of output gradients */
     float *s, *dp, *dropped, *lse, *delta;
-    float *k, *dk, *dv; /* all keys of the segment, padded rows */
+    float *k, *dk, *dv;              /* all keys of the segment, in padded rows */
     int64_t k_width, v_width;
 } back_scratch;
 
 /* delta = dO . O, where the output was kept. */
-static void delta_from_output(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, float *delta)
+static void delta_from_output(const pl__attention *a, const score_view *w, const pl__attention_gradient *g,
+                              float *delta)
 {
     for (int64_t i = 0; i < w->count; i++) {
         const float *x = g->out + (w->row + i) * g->out_row + w->head * a->dv;
@@ -71,7 +72,8 @@ static void gradient_of_bias(const pl__attention *a, const score_view *w, const 
     }
 }
 
-static void backward_block(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, back_scratch *b)
+static void backward_block(const pl__attention *a, const score_view *w, const pl__attention_gradient *g,
+                           back_scratch *b)
 {
     const int64_t blocks = pl__block_count(w->visible, PL__KEY_BLOCK), lanes = w->lanes;
     const float *dout = g->dout + w->row * g->dout_row + w->head * a->dv;

@@ -48,7 +48,8 @@ INLINE void gemm_tile(int rows, int vectors, bool by_columns, int64_t k, const f
         for (int u = 0; u < vectors; u++) vstore(c + i * c_row + u * PL_VL, sum[i][u]);
 }
 
-#define TILE_ARGS int64_t k, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row, bool add
+#define TILE_ARGS                                                                                           \
+    int64_t k, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row, bool add
 #define TILE_PASS k, a, a_row, b, b_row, c, c_row, add
 
 /* All rows of C for one group of vectors. */
@@ -60,22 +61,22 @@ INLINE void gemm_strip(int vectors, bool by_columns, int64_t m, TILE_ARGS)
         a += full * (by_columns ? 1 : a_row);
         c += full * c_row;
     }
-    switch (m) {
-#define TILE_CASE(r, v) \
-    case r:             \
+#define TILE_CASE(r, v)                                               \
+    case r:                                                           \
         if (r < TILE_ROWS(v)) gemm_tile(r, v, by_columns, TILE_PASS); \
         break;
 #define TILE_REST(v) \
     if (vectors == v) switch (m) { TILE_CASES(TILE_CASE, v) }
-    default: break;
-    }
     TILE_VECTOR_CASES(TILE_REST)
 }
 
 /* A strip a function, so that each has its own registers. */
-#define STRIP(v)                                                                                                  \
-    static __attribute__((noinline)) void gemm_rows_##v(int64_t m, TILE_ARGS) { gemm_strip(v, false, m, TILE_PASS); } \
-    static __attribute__((noinline)) void gemm_columns_##v(int64_t m, TILE_ARGS) { gemm_strip(v, true, m, TILE_PASS); }
+#define STRIP_FUNCTION(name, vectors, by_columns)                            \
+    static __attribute__((noinline)) void name(int64_t m, TILE_ARGS)         \
+    {                                                                        \
+        gemm_strip(vectors, by_columns, m, TILE_PASS);                       \
+    }
+#define STRIP(v) STRIP_FUNCTION(gemm_rows_##v, v, false) STRIP_FUNCTION(gemm_columns_##v, v, true)
 TILE_VECTOR_CASES(STRIP)
 
 static void gemm(bool by_columns, int64_t m, int64_t n, TILE_ARGS)

@@ -22,7 +22,8 @@ INLINE void transpose_square(vf x[PL_VL])
     /* u[4 g + c]: its four quarters hold rows 4 g to 4 g + 3 of columns c, 4 + c, 8 + c, 12 + c */
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++) {
-        const __m512 even0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88), odd0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
+        const __m512 even0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88);
+        const __m512 odd0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
         const __m512 even1 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
         const __m512 odd1 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xdd);
         x[c] = (vf)_mm512_shuffle_f32x4(even0, even1, 0x88);

@@ -49,7 +49,7 @@ class _Call:
         )
         self.relative_index = None if relative_index is None else np.asarray(relative_index)
         self.pair_offsets, self.causal = pair_offsets, causal
-        self.q_times, self.kv_times = q_times, kv_times
+        self.q_times, self.kv_times = (None if t is None else np.asarray(t) for t in (q_times, kv_times))
         self.heads = heads
         self.kv_heads = heads if kv_heads is None else kv_heads
         self.scale = (self.q.shape[1] // heads) ** -0.5 if scale is None else scale
