@@ -62,6 +62,9 @@ def test_times_keep_the_precision_of_seconds():
     signed = {**options, "q_times": np.array([-1.0, -0.0, np.inf]), "kv_times": np.array([-np.inf, -2.5, 0.0, 1e300])}
     _, weights = attention(*data, q_offsets, kv_offsets, return_weights=True, **signed)
     assert (weights[0][0] > 0).tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    mixed = {**options, "q_times": np.array([2, 3, 4]), "kv_times": np.array([2.5, 3.0, 4.5, 0.0], np.float32)}
+    _, weights = attention(*data, q_offsets, kv_offsets, return_weights=True, **mixed)
+    assert (weights[0][0] > 0).tolist() == [[0, 0, 0, 1], [1, 1, 0, 1], [1, 1, 0, 1]]
 
 
 def test_shared_keys_are_the_same_as_copies():

@@ -125,20 +125,24 @@ def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
     return table, values, index, pairs, offsets
 
 
-def _ordered(times, name):
-    """Seconds as int64 in the same order, without loss."""
-    if times is None:
-        return None
+def _times(times, name):
     times = np.asarray(_data(times))
-    if times.dtype.kind in "iu":
-        return times.astype(np.int64)
-    if times.dtype.kind != "f":
+    if times.dtype.kind not in "iuf":
         raise TypeError(f"attention: {name} has dtype {times.dtype}, expected seconds")
-    times = np.ascontiguousarray(times, np.float64) + 0.0  # -0 becomes 0
-    if np.isnan(times).any():
-        raise ValueError(f"attention: {name} holds NaN")
-    bits = times.view(np.int64)
-    return np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
+    return times
+
+
+def _ordered(q_times, kv_times):
+    """Both as int64 that compare as they do, without loss: the bits of a double ascend with its size."""
+    given = {name: t for name, t in (("q_times", q_times), ("kv_times", kv_times)) if t is not None}
+    given = {name: _times(t, name) for name, t in given.items()}
+    if any(t.dtype.kind == "f" for t in given.values()):
+        for name, t in given.items():
+            if np.isnan(t).any():
+                raise ValueError(f"attention: {name} holds NaN")
+            bits = (np.ascontiguousarray(t, np.float64) + 0.0).view(np.int64)  # -0 becomes 0
+            given[name] = np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
+    return given.get("q_times"), given.get("kv_times")
 
 
 def attention(
@@ -232,8 +236,7 @@ def attention(
     dtype = getattr(_data(q), "dtype", np.dtype(np.float32))
     dtype = np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
     biases = _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype)
-    times = _ordered(q_times, "q_times"), _ordered(kv_times, "kv_times")
-    inputs = (q, k, v, q_offsets, kv_offsets, kv_lengths, kv_index, *times, *biases)
+    inputs = (q, k, v, q_offsets, kv_offsets, kv_lengths, kv_index, *_ordered(q_times, kv_times), *biases)
     attrs = {
         "heads": heads,
         "kv_heads": heads if kv_heads is None else kv_heads,
