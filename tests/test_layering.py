@@ -23,7 +23,7 @@ C_MAY_INCLUDE = {
 }
 # A part of the package (a module or folder of python/plait) may import itself and these; parts that are not listed may
 # import anything but the command line. `_core` is the C extension.
-BASE = {"_core", "_version", "_load", "_array"}
+BASE = {"_core", "_version", "_load", "_array", "_walk"}
 TAPE = BASE | {"tensor", "_rows", "reference"}
 OPS = TAPE | {"stream", "ops"}
 PY_MAY_IMPORT = {

@@ -128,9 +128,8 @@ def test_resuming_after_a_signal_ends_at_the_same_bits(tmp_path, number):
     if number == signal.SIGINT:
         assert f"KeyboardInterrupt: stopped after step {step}" in err
     model, optimizer, schedule, batches = make(seed=5)
-    fit(
-        model, optimizer, batches, loss_fn, steps=40, schedule=schedule, progress=False, checkpoint=tmp_path, resume=True
-    )  # fmt: skip
+    options = {"checkpoint": tmp_path, "resume": True, "progress": False}
+    fit(model, optimizer, batches, loss_fn, steps=40, schedule=schedule, **options)
     assert weights(model) == due
 
 
