@@ -477,3 +477,12 @@ def test_no_file_of_the_package_can_run_what_it_reads():
             if isinstance(node, ast.Call):
                 assert getattr(node.func, "id", None) not in calls, file
                 assert not [k for k in node.keywords if k.arg == "allow_pickle"], file
+
+
+def test_tensors_get_the_mode_of_any_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        io.save_tensors(tmp_path / "w.safetensors", {"w": np.zeros(3)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o640

@@ -128,12 +128,20 @@ static PyObject *m_implementations(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"set_num_threads", m_set_threads, METH_O, "Threads that an operator may use."},
-    {"get_num_threads", m_get_threads, METH_NOARGS, "Threads that an operator may use."},
+    {"set_num_threads", m_set_threads, METH_O,
+     "set_num_threads($module, n, /)\n--\n\nSets how many threads an operator may use, for all operators of the process.\n\n"
+     "Parameters\n----------\nn : int\n    At least 1.\n\n"
+     "Examples\n--------\n>>> import plait\n>>> plait.set_num_threads(1)\n>>> plait.get_num_threads()\n1\n"},
+    {"get_num_threads", m_get_threads, METH_NOARGS,
+     "get_num_threads($module, /)\n--\n\nThreads that an operator may use. Default: ``OMP_NUM_THREADS``, or the cores that the "
+     "process may run on.\n\n"
+     "Examples\n--------\n>>> import plait\n>>> plait.get_num_threads() >= 1\nTrue\n"},
     {"counters", m_counters, METH_NOARGS, "Counters of memory, primitives and packs."},
     {"fail_at", m_fail_at, METH_VARARGS, "fail_at(nth, persistent=False): makes an allocation fail, for tests."},
     {"set_thread_worth", m_set_thread_worth, METH_O, "Nanoseconds of work that are worth a thread, for tests."},
-    {"empty_cache", m_empty_cache, METH_NOARGS, "Gives unused buffers and cached primitives back."},
+    {"empty_cache", m_empty_cache, METH_NOARGS,
+     "empty_cache($module, /)\n--\n\nGives unused buffers of the pool and cached oneDNN primitives back to the system.\n\n"
+     "Examples\n--------\n>>> import plait\n>>> plait.empty_cache()\n"},
     {"set_pool_cap", m_set_pool_cap, METH_O, "Bytes that the pool may keep."},
     {"empty", m_empty, METH_O, "empty(shape): a float32 array from the pool, not initialised."},
     {"config", m_config, METH_NOARGS, "Versions, instruction set, threads."},

@@ -8,7 +8,7 @@ from plait import (
     ops,
     reference,
 )
-from plait._core import get_num_threads, set_num_threads
+from plait._core import empty_cache, get_num_threads, set_num_threads
 from plait._version import __version__
 from plait.gradcheck import GradcheckError, gradcheck
 from plait.ops._apply import seed
@@ -35,6 +35,7 @@ __all__ = [
     "as_stream",
     "create_model",
     "data",
+    "empty_cache",
     "evaluate",
     "get_num_threads",
     "gradcheck",

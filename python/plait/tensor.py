@@ -149,18 +149,22 @@ class Tensor:
 
     @property
     def shape(self) -> tuple:
+        """Sizes of the dimensions."""
         return self._data.shape
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return self._data.ndim
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return self._data.size
 
     @property
     def dtype(self):
+        """Of ``data``."""
         return self._data.dtype
 
     @property

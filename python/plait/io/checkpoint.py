@@ -87,7 +87,16 @@ def save_checkpoint(folder, step: int, tensors, state, keep: int = 2) -> Path:
 
 
 def latest_checkpoint(folder) -> Path | None:
-    """The folder of the highest step, or None."""
+    """The checkpoint of the highest step below `folder`, or None.
+
+    Examples
+    --------
+    >>> import plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = plait.io.save_checkpoint(folder, 10, {}, {})
+    ...     plait.io.latest_checkpoint(folder).name
+    'step-00000010'
+    """
     found = _found(Path(folder))
     return found[-1][1] if found else None
 
@@ -101,6 +110,14 @@ def load_checkpoint(folder) -> Checkpoint:
         There is none, or a file of it is missing.
     ValueError
         A file is damaged; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = plait.io.save_checkpoint(folder, 10, {"model": {"w": np.ones(2)}}, {"note": "a"})
+    ...     plait.io.load_checkpoint(folder)
+    Checkpoint(step=10, tensors={'model': {'w': array([1., 1.])}}, state={'note': 'a'})
     """
     folder = Path(folder)
     path = folder if (folder / "state.json").exists() else latest_checkpoint(folder)

@@ -50,12 +50,28 @@ def open_regular(path, folder: int | None = None) -> int:
 
 
 def read_file(path, limit: int, folder: int | None = None) -> bytes:
-    """The content of a regular file of at most `limit` bytes; see ``open_regular``.
+    """The content of a regular file of at most `limit` bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file; links are refused.
+    limit : int
+    folder : int, optional
+        Descriptor of the folder that a relative path starts from.
 
     Raises
     ------
     ValueError
         The file is larger, or not a regular file.
+
+    Examples
+    --------
+    >>> import os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plait.io.write_file(os.path.join(folder, "a"), b"content")
+    ...     plait.io.read_file(os.path.join(folder, "a"), limit=100)
+    b'content'
     """
     with open(open_regular(path, folder), "rb") as file:
         data = file.read(limit + 1)
@@ -94,7 +110,7 @@ def atomic_file(path):
 
 
 def write_file(path, data: bytes) -> None:
-    """Writes a file, whole or not at all.
+    """Writes ``data`` to the file ``path``, whole or not at all.
 
     Examples
     --------
@@ -124,6 +140,15 @@ def atomic_folder(path, replaces=()):
     ------
     FileExistsError
         `path` is something else than a folder, or a folder with other files, which would be lost.
+
+    Examples
+    --------
+    >>> import os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with plait.io.atomic_folder(os.path.join(folder, "result")) as new:
+    ...         _ = (new / "a.txt").write_text("all or nothing")
+    ...     os.listdir(os.path.join(folder, "result"))
+    ['a.txt']
     """
     path = Path(os.path.abspath(path))
     _check_replaceable(path, set(replaces))

@@ -85,6 +85,16 @@ def load_model(folder):
         The weights lack a tensor of the model, or hold one that it does not have.
     ValueError
         Anything else that does not fit; the message names the file and the key or tensor.
+
+    Examples
+    --------
+    >>> import os, plait, tempfile
+    >>> model = plait.create_model("glyph-tiny", seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(os.path.join(folder, "model"))
+    ...     again = plait.load(os.path.join(folder, "model"))
+    >>> bool((again.logit_scale.data == model.logit_scale.data).all()), again.training
+    (True, False)
     """
     from plait.models.registry import build, parse_config
     from plait.nn import init

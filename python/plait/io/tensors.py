@@ -84,14 +84,24 @@ def save_tensors(file, tensors, metadata=None) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"save_tensors: metadata holds {key!r}: {value!r}, expected strings")
     with atomic_file(file) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777
         try:
             save_file(arrays, temporary, metadata=metadata)
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(f"{file}: could not be written: {error}") from None
+        temporary.chmod(mode)  # safetensors lets the owner alone read it; a model is shared like any file
 
 
 def read_header(file, folder: int | None = None) -> dict:
     """Checks a safetensors file as a whole and returns what it holds, without reading the tensors.
+
+    Parameters
+    ----------
+    file : path-like
+        A regular file; links are refused.
+    folder : int, optional
+        Descriptor of the folder that a relative path starts from.
 
     Returns
     -------
@@ -103,6 +113,15 @@ def read_header(file, folder: int | None = None) -> dict:
     FileNotFoundError
     ValueError
         The file breaks the format or a limit; the message names file and tensor.
+
+    Examples
+    --------
+    >>> import numpy as np, os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "w.safetensors")
+    ...     plait.io.save_tensors(file, {"w": np.zeros((2, 3), np.float32)})
+    ...     plait.io.read_header(file)["w"].shape
+    (2, 3)
     """
     with open(open_regular(file, folder), "rb") as stream:
         return _header(stream, Path(file).name)
@@ -128,6 +147,15 @@ def load_tensors(file, folder: int | None = None) -> dict:
     FileNotFoundError
     ValueError
         The file breaks the format or a limit (header of 16 MiB, 100,000 tensors, 8 dimensions, names of 512 bytes).
+
+    Examples
+    --------
+    >>> import numpy as np, os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "w.safetensors")
+    ...     plait.io.save_tensors(file, {"w": np.arange(3)})
+    ...     plait.io.load_tensors(file)
+    {'w': array([0, 1, 2])}
     """
     with open(open_regular(file, folder), "rb") as stream:
         name = Path(file).name

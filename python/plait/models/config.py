@@ -38,6 +38,7 @@ class ImageConfig:
     position_std: float = number(0.0, 10.0, default=0.02)  # initial standard deviation of positions and class token
 
     def check(self, path):
+        """Refuses keys that do not fit each other; `path` is where they stand in the file."""
         if self.size % self.patch:
             raise ValueError(f"{path}.patch is {self.patch}, expected a divisor of size, {self.size}")
         for key in ("mean", "std"):
@@ -79,6 +80,7 @@ class TextConfig:
     position_std: float = number(0.0, 10.0, default=0.01)  # initial standard deviation of positions
 
     def check(self, path):
+        """Refuses keys that do not fit each other; `path` is where they stand in the file."""
         _check_heads(self, path)
 
     def count_parameters(self, embed_dim: int) -> int:
@@ -97,6 +99,7 @@ class DualEncoderConfig:
     max_logit_scale: float = number(1.0, 1e4, default=100.0)  # upper bound of 1 / temperature while training
 
     def check(self, path):
+        """Refuses keys that do not fit each other; `path` is where they stand in the file."""
         if 1 / self.temperature > self.max_logit_scale:
             raise ValueError(f"{path}.temperature is {self.temperature}, below 1 / max_logit_scale")
 

@@ -36,6 +36,13 @@ class EncoderBlock(Module):
         ``LayerNorm`` or ``RMSNorm``.
     eps : float
         Of the norms.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> block = plait.nn.EncoderBlock(16, heads=4, norm=plait.nn.RMSNorm, causal=True)
+    >>> block(np.zeros((2, 5, 16), np.float32))
+    Stream(2 samples, 10 rows of (16,), float32, lengths 5 to 5)
     """
 
     def __init__(

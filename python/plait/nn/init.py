@@ -45,7 +45,16 @@ def seeded(seed):
 
 @contextlib.contextmanager
 def blank():
-    """Modules made inside begin with zeros: for weights that a file replaces at once."""
+    """Modules made inside begin with zeros: for weights that a file replaces at once.
+
+    Examples
+    --------
+    >>> import plait
+    >>> with plait.nn.init.blank():
+    ...     layer = plait.nn.Linear(2, 2)
+    >>> layer.weight.data.any()
+    np.False_
+    """
     previous = getattr(_local, "blank", False)
     _local.blank = True
     try:
@@ -55,7 +64,14 @@ def blank():
 
 
 def normal(shape, std=0.02):
-    """Normal values with mean 0."""
+    """A float32 array of this shape: normal values with mean 0 and standard deviation std.
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.nn.init.normal((2, 3), std=0.1).shape
+    (2, 3)
+    """
     if getattr(_local, "blank", False):
         return np.zeros(shape, np.float32)
     values = _rng().standard_normal(shape, dtype=np.float32)
@@ -64,7 +80,16 @@ def normal(shape, std=0.02):
 
 
 def xavier_uniform(shape, gain=1.0):
-    """Glorot & Bengio (2010): uniform in +-gain * sqrt(6 / (fan_in + fan_out)); weights are (out, in, ...)."""
+    """A float32 array of shape (out, in, ...): uniform in +-gain * sqrt(6 / (fan_in + fan_out)).
+
+    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+
+    Examples
+    --------
+    >>> import plait
+    >>> float(abs(plait.nn.init.xavier_uniform((3, 3))).max()) <= 1.0
+    True
+    """
     if getattr(_local, "blank", False):
         return np.zeros(shape, np.float32)
     fan_out, fan_in = shape[0], int(np.prod(shape[1:]))

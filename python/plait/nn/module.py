@@ -41,7 +41,8 @@ class Buffer:
         self.data = np.array(data)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple:
+        """Of ``data``."""
         return self.data.shape
 
     def assign(self, value) -> None:

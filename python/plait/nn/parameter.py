@@ -115,7 +115,8 @@ class Parameter(Tensor):
     # ---- gradient
 
     @property
-    def grad(self):
+    def grad(self) -> np.ndarray | None:
+        """The gradient, once ``backward`` ran; further calls add to it until ``zero_grad``."""
         return self._buffer if self._valid else None
 
     @grad.setter
