@@ -29,7 +29,9 @@ OPS = TAPE | {"stream", "ops"}
 PY_MAY_IMPORT = {
     "reference": set(),
     "_array": set(),
-    "tensor": BASE,
+    "_walk": BASE,
+    "tensor": BASE | {"_walk"},
+    "gradcheck": BASE | {"tensor"},
     "_rows": BASE | {"tensor"},
     "stream": BASE | {"tensor", "_rows"},
     "ops": TAPE | {"stream"},

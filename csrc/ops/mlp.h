@@ -19,7 +19,7 @@ typedef struct pl__mlp_gradients {
 } pl__mlp_gradients;
 
 /* Checks of x (input 0) and of weight1, bias1, weight2, bias2 from input w1 on. */
-pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activation);
+pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activation, bool residual);
 
 /* y = mlp(x) [+ residual]; `pre` (rows, hidden) keeps the sum before the activation, or is NULL. */
 pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const float *residual, float *pre,

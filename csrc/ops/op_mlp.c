@@ -10,7 +10,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0},
                                     {"weight2", PL_DTYPE_F32, 0},
                                     {"bias2", PL_DTYPE_F32, PL_PORT_OPTIONAL}};
 
-pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activation)
+pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activation, bool residual)
 {
     const pl_tensor *x = &call->in[0];
     PL__CHECK(pl__check_rank(op, call, 0, 2));
@@ -18,8 +18,10 @@ pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activa
     if (x->shape[1] < 1) return pl__fail(PL_STATUS_VALUE, "%s: x has width 0, expected at least 1", op->name);
     PL__CHECK(pl__check_shape(op, call, w1, 2, (int64_t[]){-1, x->shape[1]}, "the last dimension of x"));
     const int64_t hidden = call->in[w1].shape[0];
-    if (hidden < 1) return pl__fail(PL_STATUS_VALUE, "%s: the hidden width is 0, expected at least 1", op->name);
+    if (hidden < 1) return pl__fail(PL_STATUS_VALUE, "%s: weight1 has 0 rows, expected at least 1", op->name);
     PL__CHECK(pl__check_shape(op, call, w1 + 1, 1, &hidden, "the first dimension of weight1"));
+    if (residual)
+        PL__CHECK(pl__check_shape(op, call, w1 + 2, 2, (int64_t[]){x->shape[1], -1}, "the width of x, for the residual"));
     PL__CHECK(pl__check_shape(op, call, w1 + 2, 2, (int64_t[]){-1, hidden}, "the first dimension of weight1"));
     return pl__check_shape(op, call, w1 + 3, 1, &call->in[w1 + 2].shape[0], "the first dimension of weight2");
 }
@@ -37,7 +39,7 @@ static pl__mlp view_of(const pl_call *call)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_mlp;
-    PL__CHECK(pl__mlp_check(op, call, W1, ((const pl_attr_mlp *)call->attr)->activation));
+    PL__CHECK(pl__mlp_check(op, call, W1, ((const pl_attr_mlp *)call->attr)->activation, false));
     const int64_t rows = call->in[X].shape[0];
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, rows, call->in[W2].shape[0]));
     if (call->want) return pl__shape2(&call->saved[PRE], PL_DTYPE_F32, rows, call->in[W1].shape[0]);

@@ -79,6 +79,32 @@ static bool kind_fits(PyArrayObject *a, pl_dtype dtype, bool was_array)
     return !was_array && (d->kind == 'i' || d->kind == 'u');
 }
 
+/* A subclass of ndarray with masked elements: the values under the mask mean nothing. */
+static bool has_masked(PyObject *object)
+{
+    if (PyArray_CheckExact(object)) return false;
+    PyObject *mask = PyObject_GetAttrString(object, "mask");
+    PyObject *any = mask && PyArray_Check(mask) ? PyObject_CallMethod(mask, "any", NULL) : NULL;
+    const bool masked = any && PyObject_IsTrue(any) == 1;
+    Py_XDECREF(mask);
+    Py_XDECREF(any);
+    PyErr_Clear();
+    return masked;
+}
+
+/* NumPy could not make an array of it, or the object's own __array__ failed: say which argument that was. */
+static void complain(PyObject *object, const char *op, const char *name)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) return;
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_Format(PyExc_TypeError, "%s: %s is not an array: %.100s (%S)", op, name, Py_TYPE(object)->tp_name,
+                 error ? error : Py_None);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+}
+
 PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const char *name)
 {
     const int type_number = type_numbers[dtype];
@@ -86,12 +112,12 @@ PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const
     if (was_array && PyArray_CheckExact(object) && PL_LIKELY(is_ready((PyArrayObject *)object, type_number)) &&
         (dtype != PL_DTYPE_I64 || is_frozen((PyArrayObject *)object)))
         return (PyArrayObject *)Py_NewRef(object);
+    if (was_array && has_masked(object))
+        return (PyArrayObject *)PyErr_Format(
+            PyExc_TypeError, "%s: %s has masked elements, expected a plain array (see its .filled())", op, name);
     PyArrayObject *any = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
     if (!any) {
-        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "%s: %s is not an array: %.100s", op, name, Py_TYPE(object)->tp_name);
-        }
+        complain(object, op, name);
         return NULL;
     }
     PyArrayObject *ready = NULL;

@@ -13,7 +13,15 @@ def is_place(array):
     return array.dtype is F32 and array.flags.carray
 
 
-def plain_array(function, name, value):
+def shape_of(value):
+    """The shape of what may be an array, () of what is none: for a look before the core checks it."""
+    try:
+        return np.shape(value)
+    except Exception:
+        return ()
+
+
+def plain_array(function, name, value, expected="numbers"):
     """The plain array of numbers that an argument is; ``function`` and ``name`` are for the message."""
     if type(value) is np.ndarray and value.dtype.kind in "fiub":
         return value
@@ -24,5 +32,5 @@ def plain_array(function, name, value):
     except Exception as error:
         raise TypeError(f"{function}: {name} is not an array: {type(value).__name__} ({error})") from None
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected numbers")
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}")
     return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plait._array import plain_array
 from plait.ops._apply import apply, operators
 from plait.ops.regression import huber, l1, mse
 
@@ -18,7 +19,7 @@ def _flags(loss, present):
     """`present` as int64, or None; the core checks length and values."""
     if present is None:
         return None
-    present = np.asarray(present)
+    present = plain_array(loss, "present", present)
     if present.dtype.kind not in "biu":
         raise TypeError(f"{loss}: present has dtype {present.dtype}, expected booleans or 0 and 1")
     return present.astype(np.int64)

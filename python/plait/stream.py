@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plait._array import plain_array
 from plait._rows import concatenate, cut, pad, take, unpad, view
 from plait.tensor import Tensor
 
@@ -325,22 +326,26 @@ def as_stream(x, layout=None, *, name="x") -> Stream:
 
 
 def _array(value, what):
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         array = value
+    elif isinstance(value, np.ndarray):
+        array = plain_array(*what.split(": ", 1), value)
     else:
         try:
             array = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{what} is not one array ({error}); Stream.from_list takes a list of arrays") from None
+        except Exception as error:
+            raise TypeError(f"{what} is not an array: {type(value).__name__} ({error})") from None
         if array.dtype == np.float64 and not hasattr(value, "__array__"):
             array = array.astype(np.float32)  # Python numbers, as in Tensor
-    if array.dtype.kind in "OUSMm" or array.dtype.names:
+    if array.dtype.kind in "OUSMmc" or array.dtype.names:
         raise TypeError(f"{what} has dtype {array.dtype}, expected numbers")
     return array
 
 
 def _integers(value, what):
-    array = np.asarray(value)
+    array = plain_array(*what.split(": ", 1), value)
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plait import reference
+from plait._array import plain_array, shape_of
 from plait.tensor import Tensor
 
 from ._apply import apply, generator, operators
@@ -85,14 +86,14 @@ def _data(x):
 
 
 def _longest(offsets):
-    offsets = np.asarray(offsets)
+    offsets = plain_array("attention", "offsets", offsets)
     return int(np.diff(offsets).max(initial=0)) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else 0
 
 
 def _pairs(bias, dtype):
     if isinstance(bias.values, Tensor) and bias.values.requires_grad:
         raise ValueError("attention: the values of a PairBias have no gradient; pass .detach()")
-    values = np.asarray(_data(bias.values))
+    values = plain_array("attention", "the values of the bias", _data(bias.values))
     if values.dtype == bool:
         values = np.where(values, dtype.type(0), dtype.type(-np.inf))
     return values[None] if values.ndim == 1 else values, bias.pair_offsets
@@ -116,9 +117,10 @@ def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
         elif one is not None:
             if table is not None:
                 raise ValueError("attention: bias holds two tables, expected at most one")
-            if np.ndim(_data(one)) != 3:
+            rank = plain_array("attention", "bias", _data(one)).ndim
+            if rank != 3:
                 raise ValueError(
-                    f"attention: bias has {np.ndim(_data(one))} dimensions, expected a (heads, Tq, Tk) array, "
+                    f"attention: bias has {rank} dimensions, expected a (heads, Tq, Tk) array, "
                     "a RelativeBias or a PairBias"
                 )
             table = one
@@ -126,8 +128,8 @@ def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
 
 
 def _times(times, name):
-    times = np.asarray(_data(times))
-    if times.dtype.kind not in "iuf":
+    times = plain_array("attention", name, _data(times), "seconds")
+    if times.dtype.kind not in "iufV":
         raise TypeError(f"attention: {name} has dtype {times.dtype}, expected seconds")
     return times
 
@@ -136,11 +138,12 @@ def _ordered(q_times, kv_times):
     """Both as int64 that compare as they do, without loss: the bits of a double ascend with its size."""
     given = {name: t for name, t in (("q_times", q_times), ("kv_times", kv_times)) if t is not None}
     given = {name: _times(t, name) for name, t in given.items()}
-    if any(t.dtype.kind == "f" for t in given.values()):
+    if any(t.dtype.kind in "fV" for t in given.values()):
         for name, t in given.items():
+            t = np.ascontiguousarray(t, np.float64) + 0.0  # -0 becomes 0
             if np.isnan(t).any():
                 raise ValueError(f"attention: {name} holds NaN")
-            bits = (np.ascontiguousarray(t, np.float64) + 0.0).view(np.int64)  # -0 becomes 0
+            bits = t.view(np.int64)
             given[name] = np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
     return given.get("q_times"), given.get("kv_times")
 
@@ -229,7 +232,7 @@ def attention(
     >>> bool(np.allclose(y.data[[0, 3]], x[[0, 3]]))  # the first row of a sample sees itself only
     True
     """
-    width = np.shape(_data(q))[-1] if np.ndim(_data(q)) else 0
+    width = (shape_of(_data(q)) or (0,))[-1]
     if scale is None:
         known = isinstance(heads, (int, np.integer)) and heads > 0 and width >= heads
         scale = (width // heads) ** -0.5 if known else 1.0  # else the core says what is wrong

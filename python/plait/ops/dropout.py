@@ -42,6 +42,6 @@ def dropout(x, p=0.5, training=True):
     >>> sorted(set(y.tolist()))
     [0.0, 1.25]
     """
-    if isinstance(x, Tensor) and (not training or p == 0) and 0 <= p < 1:
+    if isinstance(x, Tensor) and x.dtype.kind == "f" and (not training or p == 0) and 0 <= p < 1:
         return x
     return apply(_dropout, (x,), {"p": p, "training": training}, generator.key, next(generator.counter))

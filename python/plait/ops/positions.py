@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plait._array import plain_array, shape_of
 from plait.tensor import Tensor
 
 from ._apply import apply, operators
@@ -103,7 +104,8 @@ def rope(x, offsets, heads, *, times=None, base=10000.0, interleaved=False, star
     if times is not None:
         times = _two_parts(times, x)
     if rotary_dim is None:
-        width = np.shape(x)[-1] if np.ndim(x) == 2 else 0
+        shape = shape_of(x)
+        width = shape[1] if len(shape) == 2 else 0
         rotary_dim = width // heads if isinstance(heads, (int, np.integer)) and heads > 0 else 0
     attrs = {"heads": heads, "interleaved": interleaved, "base": base, "rotary_dim": rotary_dim}
     return apply(_rope, (x, offsets, times, start), attrs)
@@ -111,8 +113,8 @@ def rope(x, offsets, heads, *, times=None, base=10000.0, interleaved=False, star
 
 def _two_parts(times, x):
     """(2, N) in the dtype of x: times, and what rounding them to it leaves."""
-    times = np.asarray(times.data if isinstance(times, Tensor) else times)
-    if times.ndim != 1 or times.dtype.kind not in "fiu":
+    times = plain_array("rope", "times", times.data if isinstance(times, Tensor) else times)
+    if times.ndim != 1 or times.dtype.kind not in "fiuV":
         raise ValueError(f"rope: times has shape {times.shape} and dtype {times.dtype}, expected seconds, one a row")
     times = times.astype(np.float64)
     dtype = np.float64 if getattr(x, "dtype", None) == np.float64 else np.float32

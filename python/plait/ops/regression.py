@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plait._array import plain_array
 from plait.tensor import Tensor
 
 from ._apply import apply, operators
@@ -56,9 +57,11 @@ def regression_loss(prediction, target, kind="mse", *, reduction="mean", delta=1
 def _weights(present, prediction):
     if present is None:
         return None
-    weights = np.asarray(present.data if isinstance(present, Tensor) else present)
-    if weights.dtype.kind not in "biuf":
-        raise TypeError(f"regression_loss: present has dtype {weights.dtype}, expected booleans or weights")
+    due = "booleans or weights"
+    weights = present.data if isinstance(present, Tensor) else present
+    weights = plain_array("regression_loss", "present", weights, due)
+    if weights.dtype.kind not in "biufV":
+        raise TypeError(f"regression_loss: present has dtype {weights.dtype}, expected {due}")
     return weights.astype(np.float64 if getattr(prediction, "dtype", None) == np.float64 else np.float32)
 
 

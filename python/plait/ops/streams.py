@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plait._array import plain_array
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor
 
@@ -50,8 +51,11 @@ def repeat_rows(table, samples=None):
     >>> plait.ops.repeat_rows(latents, 3)
     Stream(3 samples, 12 rows of (8,), float32, lengths 4 to 4)
     """
-    if np.ndim(table.data if isinstance(table, Tensor) else table) != 2:
-        raise ValueError(f"repeat_rows: table has shape {np.shape(table)}, expected (L, D)")
+    array = plain_array("repeat_rows", "table", table.data if isinstance(table, Tensor) else table)
+    if array.ndim != 2:
+        raise ValueError(f"repeat_rows: table has shape {array.shape}, expected (L, D)")
+    if array.dtype.kind not in "fV" and isinstance(table, (np.ndarray, Tensor)):
+        raise TypeError(f"repeat_rows: table has dtype {array.dtype}, expected a floating dtype")
     if samples is None:
         return Repeated(table)
     rows = apply(_concat, (table, None), {"samples": samples})
@@ -184,7 +188,7 @@ def _part_offsets(part, i, samples):
         if part < 0:
             raise ValueError(f"stream_split: parts[{i}] is {part}, expected at least 0")
         return np.arange(samples + 1, dtype=np.int64) * int(part)
-    array = np.asarray(part)
+    array = plain_array("stream_split", f"parts[{i}]", part)
     if array.dtype.kind not in "iu":
         raise TypeError(f"stream_split: parts[{i}] is {part!r}, expected an int, offsets, a Stream or None")
     if array.shape != (samples + 1,):
