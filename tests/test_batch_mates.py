@@ -75,7 +75,7 @@ def test_samples_alone(case):
 @pytest.mark.parametrize("activation", [None, "gelu"])
 @pytest.mark.parametrize("width, out", [(20, 12), (64, 64), (128, 512), (512, 128), (768, 768)])
 def test_rows_of_a_linear_layer(width, out, activation):
-    """Any number of rows, for the first time and the third, when a size gets a primitive of its own; plain and packed."""
+    """Any number of rows, the first time and the third, when a size has its own primitive; plain and packed."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1000, width), dtype=np.float32)
     weight = rng.standard_normal((out, width), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Every row on every instruction set that the machine has, each in a process of its own, since oneDNN is capped once."""
+"""Every row on every instruction set of the machine, each in a process of its own: oneDNN is capped once."""
 
 import json
 import os

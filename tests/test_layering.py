@@ -168,7 +168,7 @@ def test_files_are_small():
 def test_the_rules_can_fail(tmp_path):
     """The parsing above sees what it should."""
     sample = ROOT / "python/plait/ops/sample.py"
-    text = "from ..nn import x\nfrom . import y\nfrom plait import nn\nimport plait.models.dual\ndef f():\n    import torch\n"
+    text = "from ..nn import x\nfrom . import y\nfrom plait import nn\nimport plait.models.dual\ndef f():\n    import torch\n"  # noqa: E501
     tree_of = {"plait.nn", "plait.ops", "plait.models.dual", "torch"}
 
     class Text(type(sample)):

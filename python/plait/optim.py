@@ -66,7 +66,7 @@ class Optimizer:
     A parameter belongs to the optimiser that gathered it last; the ``step`` of an earlier one refuses.
     """
 
-    moments = ()  # names of per-value state arrays
+    moments: tuple[str, ...] = ()  # names of per-value state arrays
     group_options = ("lr", "weight_decay")
 
     def __init__(self, target, lr, weight_decay, max_grad_norm):
@@ -154,7 +154,7 @@ class Optimizer:
         FloatingPointError
             With ``max_grad_norm``: the gradient norm is not finite. Nothing was updated.
         """
-        segments = {}  # step number -> merged segments
+        segments: dict[int, list] = {}  # step number -> merged segments
         if any(p._arena is not self.values for p, _ in self._params):
             raise RuntimeError("step: another optimiser has gathered a parameter of this one since; use that one")
         for i, ((p, g), (a, b)) in enumerate(zip(self._params, self._spans, strict=True)):

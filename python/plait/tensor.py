@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -111,8 +112,8 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_data", "_grad", "_index", "_node", "requires_grad")
     __array_priority__ = 1000
-    version = None  # parameters count their writes
-    pack = None  # parameters have packed forms
+    version: Any = None  # parameters count their writes
+    pack: Any = None  # parameters have packed forms
 
     def __init__(self, data, requires_grad: bool = False):
         if isinstance(data, Tensor):
