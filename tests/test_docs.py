@@ -273,6 +273,17 @@ def test_house_of_contributing_is_the_house():
         assert any(f.startswith(f"csrc/{folder.name}/") for f in folders), f"csrc/{folder.name} is not in the list"
 
 
+def test_lines_of_the_recipe_are_the_real_ones():
+    """Each block of CONTRIBUTING names its file in the first line; every other line stands in that file."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.findall(r"^```(?:c|python)\n(?:/\* |# )(\S+)(?: \*/)?\n(.*?)^```$", text, re.M | re.S)
+    assert len(found) >= 6 and len(found) == len(re.findall(r"^```(?:c|python)$", text, re.M))
+    for file, block in found:
+        lines = [" ".join(line.split()) for line in (ROOT / file).read_text().splitlines()]
+        for line in block.splitlines():
+            assert " ".join(line.split()) in lines, f"CONTRIBUTING.md: {file} has no line {line!r}"
+
+
 def test_switches_are_documented_and_exist():
     """Each PLAIT_ variable that code reads is in README or CONTRIBUTING, and the other way round."""
     sources = [
