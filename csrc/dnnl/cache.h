@@ -56,6 +56,7 @@ bool pl__comes_again(const pl__key *key);
 /* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
 typedef struct pl__packed {
     int references;
+    int64_t k, n; /* of the operand that it was made from */
     dnnl_memory_desc_t layout;
     void *data;
     size_t bytes;

@@ -22,6 +22,7 @@ typedef struct pl__product {
     const float *b;
     int64_t b_row, b_col; /* strides of B (k, n) */
     pl_pack *pack;        /* packed forms of the array that B views, or NULL */
+    pl__form form;        /* the one that B is; strides do not tell where a weight has one column */
     const float *bias;    /* (n) or NULL */
     const float *residual; /* (m, n), added after the activation, or NULL */
     int64_t residual_row;

@@ -70,6 +70,7 @@ static pl_status fill(const pl__product *p, pl__packed **out)
     *out = NULL;
     if (!packed) return pl__fail(PL_STATUS_MEMORY, "out of memory: a packed weight");
     packed->references = 1;
+    packed->k = p->k, packed->n = p->n;
 #define D__TRY(call) PL__TRY(pl__dnnl_status((call), "packing a weight"))
     PL__TRY(pl__dnnl_engine(&engine));
     PL__TRY(pl__packed_layout(p->k, p->n, p->b_row, p->b_col, &packed->layout));
@@ -98,10 +99,15 @@ done:
     return status;
 }
 
-static pl__packed *take(pl_pack *pack, pl__form form, uint64_t *version)
+/* A form of another shape is of another weight, which had the pack before; what it holds cannot serve. */
+static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version)
 {
     pl__table_lock();
-    pl__packed *packed = pack->forms[form];
+    pl__packed *packed = pack->forms[p->form];
+    if (packed && (packed->k != p->k || packed->n != p->n)) {
+        pl__pack_release(packed);
+        packed = pack->forms[p->form] = NULL;
+    }
     if (packed) __atomic_add_fetch(&packed->references, 1, __ATOMIC_RELAXED);
     *version = pack->version;
     pl__table_unlock();
@@ -110,18 +116,17 @@ static pl__packed *take(pl_pack *pack, pl__form form, uint64_t *version)
 
 pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed)
 {
-    const pl__form form = p->b_row == 1 ? PL__FORM_TRANSPOSED : PL__FORM_PLAIN;
     uint64_t version;
-    *packed = take(pack, form, &version);
+    *packed = take(pack, p, &version);
     if (*packed) return PL_STATUS_OK;
     pl__making_lock();
     pl_status status = PL_STATUS_OK;
-    *packed = take(pack, form, &version); /* another thread may have been faster */
+    *packed = take(pack, p, &version); /* another thread may have been faster */
     if (!*packed) {
         status = fill(p, packed);
         pl__table_lock();
         if (!status && pack->version == version) { /* else the weight was written to meanwhile: good for this call only */
-            pack->forms[form] = *packed;
+            pack->forms[p->form] = *packed;
             __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);
         }
         pl__table_unlock();

@@ -6,7 +6,7 @@ pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_
                              const float *residual, float *y)
 {
     const pl__product p = {.m = rows, .n = width_out, .k = width_in, .a = x, .a_row = width_in, .a_col = 1,
-                           .b = weight, .b_row = 1, .b_col = width_in, .pack = pack, .bias = bias,
+                           .b = weight, .b_row = 1, .b_col = width_in, .pack = pack, .form = PL__FORM_TRANSPOSED, .bias = bias,
                            .residual = residual, .residual_row = width_out, .activation = activation,
                            .c = y, .c_row = width_out, .long_dim = PL__LONG_M};
     return pl__product_run(ctx, &p);
@@ -18,8 +18,8 @@ pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width
 {
     if (dx) { /* dx = dy w */
         const pl__product p = {.m = rows, .n = width_in, .k = width_out, .a = dy, .a_row = width_out, .a_col = 1,
-                               .b = weight, .b_row = width_in, .b_col = 1, .pack = pack, .c = dx, .c_row = width_in,
-                               .accumulate = add_dx, .long_dim = PL__LONG_M};
+                               .b = weight, .b_row = width_in, .b_col = 1, .pack = pack, .form = PL__FORM_PLAIN, .c = dx,
+                               .c_row = width_in, .accumulate = add_dx, .long_dim = PL__LONG_M};
         PL__CHECK(pl__product_run(ctx, &p));
     }
     if (dweight) { /* dw = dy^T x: the rows are the inner dimension */
