@@ -69,6 +69,7 @@ static pl_status forward(const pl_call *call)
 {
     add_positions a = arguments(call);
     a.y = call->out[0].data;
+    if (!a.width) return PL_STATUS_OK;
     if (a.table) {
         pl__parallel_ranges(call->ctx, a.rows, pl__grain(10 + 0.3 * (double)a.width), table_range, &a);
         return PL_STATUS_OK;

@@ -40,8 +40,8 @@ static pl_status check_widths(const pl_op *op, const pl_call *call, const pl_att
 {
     for (int i = Q; i <= V; i++) PL__CHECK(pl__check_rank(op, call, i, 2));
     const int64_t heads = attr->heads, kv_heads = attr->kv_heads, q = call->in[Q].shape[1];
-    if (heads < 1)
-        return pl__fail(PL_STATUS_VALUE, "attention: heads is %lld, expected at least 1", (long long)heads);
+    if (heads < 1 || heads > 65536)
+        return pl__fail(PL_STATUS_VALUE, "attention: heads is %lld, expected 1 to 65536", (long long)heads);
     if (kv_heads < 1 || heads % kv_heads)
         return pl__fail(PL_STATUS_VALUE, "attention: kv_heads is %lld, expected a divisor of heads, %lld",
                         (long long)kv_heads, (long long)heads);

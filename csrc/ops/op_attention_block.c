@@ -103,12 +103,16 @@ static pl_status infer(pl_call *call)
     const sizes z = sizes_of(call);
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, z.rows, z.width));
     for (int i = 0; i < N_SAVED; i++) pl__no_tensor(&call->saved[i]);
-    if (!call->want) return PL_STATUS_OK;
-    if (!attr->norm) PL__CHECK(pl__shape1(&call->saved[MEAN], PL_DTYPE_F32, z.rows));
-    PL__CHECK(pl__shape1(&call->saved[RSTD], PL_DTYPE_F32, z.rows));
+    /* scratch where nothing is saved */
     PL__CHECK(pl__shape2(&call->saved[QKV], PL_DTYPE_F32, z.rows, z.projected));
     if (z.cross) PL__CHECK(pl__shape2(&call->saved[KV], PL_DTYPE_F32, z.context_rows, z.kv_width));
     PL__CHECK(pl__shape2(&call->saved[HEADS], PL_DTYPE_F32, z.rows, z.queries));
+    if (!call->want) {
+        for (int i = 0; i < N_SAVED; i++) pl__no_tensor(&call->saved[i]);
+        return PL_STATUS_OK;
+    }
+    if (!attr->norm) PL__CHECK(pl__shape1(&call->saved[MEAN], PL_DTYPE_F32, z.rows));
+    PL__CHECK(pl__shape1(&call->saved[RSTD], PL_DTYPE_F32, z.rows));
     PL__CHECK(pl__shape2(&call->saved[LSE], PL_DTYPE_F32, z.rows, attr->heads));
     if (!attr->pre_norm) return pl__shape2(&call->saved[SUM], PL_DTYPE_F32, z.rows, z.width);
     return PL_STATUS_OK;

@@ -15,7 +15,7 @@ static pl_status infer(pl_call *call)
     PL__CHECK(pl__check_offsets(op, call, OFFSETS, rows, "x"));
     PL__CHECK(pl__check_shape(op, call, SCORES, 2, (int64_t[]){rows, -1}, "a row of scores for each row of x"));
     const int64_t heads = call->in[SCORES].shape[1];
-    if (heads < 1 || width % heads)
+    if (heads < 1 || heads > width || width % heads)
         return pl__fail(PL_STATUS_VALUE, "attention_pool: scores has %lld heads, expected a divisor of %lld, "
                         "the width of x", (long long)heads, (long long)width);
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, call->in[OFFSETS].shape[0] - 1, width));

@@ -20,6 +20,8 @@ pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activa
     const int64_t hidden = call->in[w1].shape[0];
     if (hidden < 1) return pl__fail(PL_STATUS_VALUE, "%s: weight1 has 0 rows, expected at least 1", op->name);
     PL__CHECK(pl__check_shape(op, call, w1 + 1, 1, &hidden, "the first dimension of weight1"));
+    pl_tensor scratch; /* forward and backward make some of this shape */
+    PL__CHECK(pl__shape2(&scratch, PL_DTYPE_F32, x->shape[0], hidden));
     if (residual)
         PL__CHECK(pl__check_shape(op, call, w1 + 2, 2, (int64_t[]){x->shape[1], -1}, "the width of x, for the residual"));
     PL__CHECK(pl__check_shape(op, call, w1 + 2, 2, (int64_t[]){-1, hidden}, "the first dimension of weight1"));

@@ -106,7 +106,7 @@ static void scatter_lines(void *arg, int64_t first, int64_t last)
 
 static void run_lines(const pl_context *ctx, job *j, pl__range_fn fn)
 {
-    const int64_t lines = j->s.batch * j->s.down * j->s.ph;
+    const int64_t lines = j->s.rows ? j->s.batch * j->s.down * j->s.ph : 0;
     pl__parallel_ranges(ctx, lines, pl__grain(0.5 * (double)(j->s.across * j->s.pw * j->s.channels)), fn, j);
 }
 

@@ -152,16 +152,18 @@ static int64_t sample_grain(const job *j, int64_t elements)
 static pl_status forward(const pl_call *call)
 {
     job j = make_job(call);
-    pl__parallel_ranges(call->ctx, j.samples, sample_grain(&j, pl__count(&call->out[0])), copy_samples, &j);
+    const int64_t elements = pl__count(&call->out[0]); /* none: there may be any number of samples */
+    if (elements) pl__parallel_ranges(call->ctx, j.samples, sample_grain(&j, elements), copy_samples, &j);
     return PL_STATUS_OK;
 }
 
 static pl_status backward(const pl_call *call)
 {
     job j = make_job(call);
+    const int64_t elements = pl__count(&call->out[0]);
     bool any = false;
     for (int p = 0; p < parts_of(call); p++) any |= offsets_of(call, p) && call->din[p * N_PORTS + ROWS].data;
-    if (any) pl__parallel_ranges(call->ctx, j.samples, sample_grain(&j, pl__count(&call->out[0])), spread_samples, &j);
+    if (any && elements) pl__parallel_ranges(call->ctx, j.samples, sample_grain(&j, elements), spread_samples, &j);
     for (j.part = 0; j.part < parts_of(call); j.part++)
         if (!offsets_of(call, j.part) && call->din[j.part * N_PORTS + ROWS].data)
             pl__parallel_ranges(call->ctx, pl__count(rows_of(call, j.part)),
