@@ -65,9 +65,20 @@ static bool is_ready(PyArrayObject *a, int type_number)
            PyArray_ISNOTSWAPPED(a) && PyArray_NDIM(a) <= PL_MAX_DIMS;
 }
 
-/* Offsets and indices are checked once and then trusted, in backward too, so nobody may write to them meanwhile: an
- * array that could change, itself or through another view of its memory, is copied. */
-static bool is_frozen(PyArrayObject *a) { return !PyArray_ISWRITEABLE(a) && PyArray_CHKFLAGS(a, NPY_ARRAY_OWNDATA); }
+/* An array without elements may claim any shape; loops over its rows must end all the same. */
+#define MOST_OF_NOTHING INT32_MAX
+
+static int check_empty(PyArrayObject *a, const char *op, const char *name)
+{
+    if (PyArray_SIZE(a)) return 0;
+    for (int i = 0; i < PyArray_NDIM(a); i++)
+        if (PyArray_DIM(a, i) > MOST_OF_NOTHING) {
+            PyErr_Format(PyExc_ValueError, "%s: %s has %zd entries in dimension %d and no elements, expected at most %d",
+                         op, name, (Py_ssize_t)PyArray_DIM(a, i), i, MOST_OF_NOTHING);
+            return -1;
+        }
+    return 0;
+}
 
 /* May a dtype of this kind become the port's dtype? Lists may hold whole numbers where floats are due. */
 static bool kind_fits(PyArrayObject *a, pl_dtype dtype, bool was_array)
@@ -110,8 +121,8 @@ PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const
     const int type_number = type_numbers[dtype];
     const bool was_array = PyArray_Check(object);
     if (was_array && PyArray_CheckExact(object) && PL_LIKELY(is_ready((PyArrayObject *)object, type_number)) &&
-        (dtype != PL_DTYPE_I64 || is_frozen((PyArrayObject *)object)))
-        return (PyArrayObject *)Py_NewRef(object);
+        dtype != PL_DTYPE_I64)
+        return check_empty((PyArrayObject *)object, op, name) < 0 ? NULL : (PyArrayObject *)Py_NewRef(object);
     if (was_array && has_masked(object))
         return (PyArrayObject *)PyErr_Format(
             PyExc_TypeError, "%s: %s has masked elements, expected a plain array (see its .filled())", op, name);
@@ -127,7 +138,9 @@ PyArrayObject *py_intake(PyObject *object, pl_dtype dtype, const char *op, const
     else if (!kind_fits(any, dtype, was_array))
         PyErr_Format(PyExc_TypeError, "%s: %s has dtype %S, expected %s", op, name, (PyObject *)PyArray_DESCR(any),
                      dtype == PL_DTYPE_I64 ? "an integer dtype" : "a floating dtype");
-    else
+    else if (check_empty(any, op, name) == 0)
+        /* Offsets and indices are checked once and then trusted, in backward too. A flag says little about who may
+         * still write to an array, so they are copied. */
         ready = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)any, type_number,
                                                   NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST | NPY_ARRAY_NOTSWAPPED |
                                                       (dtype == PL_DTYPE_I64 ? NPY_ARRAY_ENSURECOPY : 0));

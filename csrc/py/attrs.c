@@ -143,12 +143,15 @@ int py_attrs(const pl_op *op, PyObject *keywords, void *attr)
             return -1;
         }
         char *place = (char *)attr + row->offset;
-        int enum_value = 0;
+        int failed, enum_value = 0;
+        Py_INCREF(value); /* what turns it into a number may be Python code, which may change the dict */
         if (row->kind == K_ENUM) {
-            if (set_enum(op, row, value, &enum_value) < 0) return -1;
+            failed = set_enum(op, row, value, &enum_value);
             memcpy(place, &enum_value, sizeof enum_value);
-        } else if (set_number(op, row, value, place) < 0)
-            return -1;
+        } else
+            failed = set_number(op, row, value, place);
+        Py_DECREF(value);
+        if (failed < 0) return -1;
     }
     if (keywords && keywords != Py_None && PyDict_GET_SIZE(keywords) != known) {
         PyErr_Format(PyExc_TypeError, "%s: unknown keyword among %R", op->name, keywords);

@@ -18,7 +18,7 @@ typedef struct Operator {
 typedef struct Record {
     PyObject_HEAD
     const pl_op *op;
-    int n_in, n_out, running; /* running: calls of backward on other threads, without the GIL */
+    int n_in, n_out, running; /* running: calls that use what the record holds */
     uint32_t want, locked; /* locked: inputs that py_lock locked */
     uint64_t key, counter;
     PyObject *packs; /* tuple or NULL */
@@ -58,15 +58,16 @@ static Record *record_new(const pl_op *op, int n_in, int n_out)
 /* Gives inputs and saved tensors back; what is left cannot run backward any more. */
 static void record_clear(Record *r)
 {
-    if (!r->in) return;
+    pl_tensor *block = r->in;
+    if (!block) return;
+    r->in = NULL; /* first: the end of an array may run Python code that comes back here */
     for (int i = 0; i < r->n_in; i++) {
         if (r->locked >> i & 1) py_unlock((PyArrayObject *)r->arrays[i]);
         Py_CLEAR(r->arrays[i]);
     }
     for (int i = 0; i < r->op->n_saved; i++) pl_buffer_put(r->saved[i].data);
     Py_CLEAR(r->packs);
-    PyMem_Free(r->in);
-    r->in = NULL;
+    PyMem_Free(block);
 }
 
 static void record_dealloc(PyObject *self)
@@ -134,12 +135,17 @@ static PyObject *record_backward(PyObject *self, PyObject *const *args, Py_ssize
     pl_tensor dout[PL_MAX_OUT], din[PL_MAX_IN];
     pl_pack *packs[PL_MAX_IN];
     PyArrayObject *douts[PL_MAX_OUT] = {0};
+    r->running++; /* from here on: conversions may run Python code, and other threads run without the GIL */
     PyObject *result = PyTuple_New(r->n_in);
     if (!result || fill_packs(r->packs, r->n_in, packs) < 0) goto fail;
     for (int i = 0; i < r->n_out; i++) {
         PyObject *given = PyTuple_GET_ITEM(args[0], i);
         memset(&dout[i], 0, sizeof dout[i]);
-        if (given == Py_None) continue;
+        if (given == Py_None && r->n_out > 1) continue;
+        if (given == Py_None) {
+            PyErr_Format(PyExc_TypeError, "%s: the gradient of the output is missing", r->op->name);
+            goto fail;
+        }
         douts[i] = py_intake(given, PL_DTYPE_F32, r->op->name, "gradient of the output");
         if (!douts[i]) goto fail;
         py_view(douts[i], PL_DTYPE_F32, &dout[i]);
@@ -165,18 +171,18 @@ static PyObject *record_backward(PyObject *self, PyObject *const *args, Py_ssize
                           .want = r->want, .dout = dout, .din = din, .accumulate = accumulate,
                           .key = r->key, .counter = r->counter};
     pl_status status;
-    r->running++;
     Py_BEGIN_ALLOW_THREADS
     status = r->op->backward(&call);
     Py_END_ALLOW_THREADS
-    r->running--;
     if (status) {
         py_raise(status);
         goto fail;
     }
+    r->running--;
     for (int i = 0; i < r->n_out; i++) Py_XDECREF(douts[i]);
     return result;
 fail:
+    r->running--;
     for (int i = 0; i < r->n_out; i++) Py_XDECREF(douts[i]);
     Py_XDECREF(result);
     return NULL;
@@ -230,8 +236,10 @@ static int take_inputs(const pl_op *op, PyObject *inputs, Record *r)
         }
         r->arrays[i] = (PyObject *)py_intake(object, port->dtype, op->name, pl__port_name(op, i, name, sizeof name));
         if (!r->arrays[i]) return -1;
-        py_view((PyArrayObject *)r->arrays[i], port->dtype, &r->in[i]);
     }
+    /* only now: a conversion may run Python code, which may give an array other memory */
+    for (int i = 0; i < r->n_in; i++)
+        if (r->arrays[i]) py_view((PyArrayObject *)r->arrays[i], op->ports[i % op->n_ports].dtype, &r->in[i]);
     return 0;
 }
 

@@ -29,16 +29,17 @@ static float *flat(PyObject *object, const char *function, const char *name, int
     return PyArray_DATA(a);
 }
 
-/* Fills a new array of segments from a sequence of tuples; free it with PyMem_Free. */
+/* Fills a new array of segments from a sequence of tuples; free it with PyMem_Free. Comes before the arrays are looked
+ * at, since numbers may be Python code, which may give an array other memory. */
 static pl_segment *segments_of(PyObject *object, const char *function, bool spans, int64_t *count)
 {
-    PyObject *list = PySequence_Fast(object, "segments: expected a list of tuples");
+    PyObject *list = PySequence_Tuple(object); /* a copy: a list could change under such code too */
     if (!list) return NULL;
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(list);
+    const Py_ssize_t n = PyTuple_GET_SIZE(list);
     pl_segment *segments = PyMem_Calloc((size_t)n + 1, sizeof *segments);
     if (!segments) PyErr_NoMemory();
     for (Py_ssize_t i = 0; segments && i < n; i++) {
-        PyObject *row = PySequence_Fast_GET_ITEM(list, i);
+        PyObject *row = PyTuple_GET_ITEM(list, i);
         long long begin, end;
         pl_segment *s = &segments[i];
         if (!PyTuple_Check(row) || !(spans ? PyArg_ParseTuple(row, "LL", &begin, &end)
@@ -65,6 +66,12 @@ static PyObject *finish(pl_segment *segments, pl_status status)
     Py_RETURN_NONE;
 }
 
+static PyObject *abandon(pl_segment *segments)
+{
+    PyMem_Free(segments);
+    return NULL;
+}
+
 static PyObject *adamw_step(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -75,11 +82,12 @@ static PyObject *adamw_step(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOOOdddLd:adamw_step", &po, &go, &mo, &vo, &so, &beta1, &beta2, &eps, &step,
                           &grad_scale))
         return NULL;
+    pl_segment *segments = segments_of(so, "adamw_step", false, &count);
+    if (!segments) return NULL;
     float *p = flat(po, "adamw_step", "p", &size, true), *g = p ? flat(go, "adamw_step", "g", &size, false) : NULL;
     float *m = g ? flat(mo, "adamw_step", "m", &size, true) : NULL;
     float *v = m ? flat(vo, "adamw_step", "v", &size, true) : NULL;
-    pl_segment *segments = v ? segments_of(so, "adamw_step", false, &count) : NULL;
-    if (!segments) return NULL;
+    if (!v) return abandon(segments);
     pl_status status;
     Py_BEGIN_ALLOW_THREADS
     status = pl_adamw_step(py_context, size, p, g, m, v, segments, count, beta1, beta2, eps, step, grad_scale);
@@ -95,11 +103,11 @@ static PyObject *sgd_step(PyObject *self, PyObject *args)
     int nesterov;
     int64_t size = -1, count;
     if (!PyArg_ParseTuple(args, "OOOOdpd:sgd_step", &po, &go, &mo, &so, &momentum, &nesterov, &grad_scale)) return NULL;
-    float *p = flat(po, "sgd_step", "p", &size, true), *m = NULL;
-    float *g = p ? flat(go, "sgd_step", "g", &size, false) : NULL;
-    if (!g || (mo != Py_None && !(m = flat(mo, "sgd_step", "m", &size, true)))) return NULL;
     pl_segment *segments = segments_of(so, "sgd_step", false, &count);
     if (!segments) return NULL;
+    float *p = flat(po, "sgd_step", "p", &size, true), *m = NULL;
+    float *g = p ? flat(go, "sgd_step", "g", &size, false) : NULL;
+    if (!g || (mo != Py_None && !(m = flat(mo, "sgd_step", "m", &size, true)))) return abandon(segments);
     pl_status status;
     Py_BEGIN_ALLOW_THREADS
     status = pl_sgd_step(py_context, size, p, g, m, segments, count, momentum, nesterov, grad_scale);
@@ -114,9 +122,10 @@ static PyObject *sum_squares(PyObject *self, PyObject *args)
     double sum = 0;
     int64_t size = -1, count;
     if (!PyArg_ParseTuple(args, "OO:sum_squares", &xo, &so)) return NULL;
-    float *x = flat(xo, "sum_squares", "x", &size, false);
-    pl_segment *segments = x ? segments_of(so, "sum_squares", true, &count) : NULL;
+    pl_segment *segments = segments_of(so, "sum_squares", true, &count);
     if (!segments) return NULL;
+    float *x = flat(xo, "sum_squares", "x", &size, false);
+    if (!x) return abandon(segments);
     pl_status status;
     Py_BEGIN_ALLOW_THREADS
     status = pl_sum_squares(py_context, size, x, segments, count, &sum);
