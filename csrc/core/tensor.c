@@ -18,6 +18,8 @@ pl_status pl_tensor_init(pl_tensor *tensor, void *data, pl_dtype dtype, int ndim
 {
     if (ndim < 0 || ndim > PL_MAX_DIMS)
         return pl__fail(PL_STATUS_VALUE, "tensor: %d dimensions, expected 0 to %d", ndim, PL_MAX_DIMS);
+    if ((unsigned)dtype >= PL_DTYPE_COUNT)
+        return pl__fail(PL_STATUS_TYPE, "tensor: dtype is %d, expected 0 to %d", (int)dtype, PL_DTYPE_COUNT - 1);
     tensor->data = data;
     tensor->dtype = dtype;
     tensor->ndim = ndim;

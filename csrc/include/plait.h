@@ -95,7 +95,7 @@ typedef struct pl_tensor {
 
 size_t pl_dtype_size(pl_dtype dtype);
 
-/* Fills a contiguous view; PL_STATUS_OVERFLOW when the bytes do not fit in 63 bits. */
+/* Fills a contiguous view; PL_STATUS_OVERFLOW for a negative dimension or when the bytes do not fit in 63 bits. */
 pl_status pl_tensor_init(pl_tensor *tensor, void *data, pl_dtype dtype, int ndim, const int64_t *shape);
 
 /* Bytes of a contiguous tensor (0 for one that does not exist). */
