@@ -70,6 +70,7 @@ pl_status pl_context_create(pl_context **context)
     pl_isa isa = detect_isa();
     if (!isa) return pl__fail(PL_STATUS_UNSUPPORTED, "plait needs a processor with AVX2 and FMA");
     if (isa > limit) isa = limit;
+    PL__CHECK(pl__dnnl_start(isa));
     pl_context *c = pl__small_alloc(sizeof *c);
     if (!c) return pl__fail(PL_STATUS_MEMORY, "out of memory: a context was asked for");
     pthread_once(&once, register_fork_handler);

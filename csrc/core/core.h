@@ -93,6 +93,8 @@ struct pl_context {
 bool pl__forked(void); /* true in a child made by fork after the library was used */
 /* simd/ registers how to find its tables, so that core does not include it. */
 const struct pl_simd *pl__simd_table(pl_isa isa);
+/* dnnl/ likewise: refuses a library that is too old and lowers its instruction set, until its first primitive only. */
+pl_status pl__dnnl_start(pl_isa limit);
 
 /* ---- parallel.c: the only file with OpenMP pragmas. */
 typedef void (*pl__range_fn)(void *arg, int64_t begin, int64_t end);

@@ -153,9 +153,7 @@ static int exec_module(PyObject *module)
 {
     import_array1(-1);
     if (!py_context) {
-        pl_status status = pl_context_create(&py_context);
-        if (!status) status = pl__dnnl_start(pl_context_isa(py_context));
-        if (status) {
+        if (pl_context_create(&py_context)) {
             PyErr_SetString(PyExc_ImportError, pl_error_message());
             return -1;
         }
