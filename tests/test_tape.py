@@ -92,6 +92,27 @@ def test_leaves_of_float64_among_float32():
     assert (x * 2.5).dtype == np.float64
 
 
+def test_float64_sums_are_no_place_for_operators_of_the_core():
+    """Inner gradients in float64 have been added up when an operator that ran in float32 wants to add its own."""
+    x, w = leaf(3, 4, dtype=np.float64), leaf(2, 4)
+    h = x * 2.0
+    y = ops.linear(h, w)
+    z = (h * h).sum() + (h * 3.0).sum()
+    (z + y.sum()).backward()
+    np.testing.assert_allclose(x.grad, 2 * (4 * x.data + 3 + w.data.sum(0)), rtol=1e-5)
+
+
+def test_no_gradient_is_shared():
+    """One array is the gradient of both terms of a sum: each leaf gets its own."""
+    a, b, dout = leaf(3, 4), leaf(3, 4), np.ones((3, 4), np.float32)
+    (a + b).backward(dout)
+    assert not np.shares_memory(a.grad, b.grad) and not np.shares_memory(a.grad, dout)
+    ops.relu(a + 10.0).sum().backward()
+    np.testing.assert_array_equal(a.grad, 2)
+    np.testing.assert_array_equal(b.grad, 1)
+    np.testing.assert_array_equal(dout, 1)
+
+
 @pytest.mark.parametrize("step", [lambda y: y * 1.0, ops.relu], ids=["arithmetic", "core"])
 def test_long_chains(step):
     x = leaf(3)
@@ -318,6 +339,16 @@ def test_a_parameter_changed_between_forward_and_backward(trained):
         p.assign(p.data * 2)
         with pytest.raises(RuntimeError, match=r"parameter of shape \(3, 3\) was changed since forward"):
             out.backward()
+
+
+def test_a_parameter_twice_in_one_call():
+    """Its old gradient is overwritten by one of the two and added to by the other."""
+    p = Parameter(RNG.standard_normal((4, 4)))
+    expected = np.ones((4, 4)) @ p.data + np.ones((4, 4)).T @ p.data
+    for _ in range(3):
+        ops.linear(p, p).sum().backward()
+        np.testing.assert_allclose(p.grad, expected, rtol=1e-5)
+        p.zero_grad()
 
 
 def test_a_parameter_keeps_its_gradient_memory():

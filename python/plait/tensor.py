@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from plait._array import is_place, plain_array
+from plait._array import F32, is_place, plain_array
 from plait._walk import walk
 
 __all__ = ["Node", "Tensor", "grad_enabled", "no_grad"]
@@ -27,7 +27,6 @@ class _Mode(threading.local):
         self.before = []  # what no_grad has to bring back
 
 
-_F32 = np.dtype(np.float32)
 _mode = _Mode()
 _order = itertools.count()
 
@@ -145,7 +144,7 @@ class Tensor:
             value = plain_array("grad", "value", value.data if isinstance(value, Tensor) else value)
             if value.shape != self.shape:
                 raise ValueError(f"grad: value has shape {value.shape}, expected {self.shape}")
-            value = np.array(value, self.dtype if self.dtype.kind == "f" else _F32, order="C")
+            value = np.array(value, self.dtype if self.dtype.kind == "f" else F32, order="C")
         self._grad = value
 
     @property

@@ -46,21 +46,25 @@ def seed(n: int) -> None:
     generator.seed(int(n))
 
 
+def tensor(array, node=None, index=0):
+    """A tensor over an output of a call, without the checks that an array of the user's needs."""
+    t = _new(Tensor)
+    t._data = array
+    t._grad = None
+    t._node = node
+    t._index = index
+    t.requires_grad = node is not None and array.dtype.kind == "f"
+    return t
+
+
+_new = Tensor.__new__
+
+
 def wrap(outputs, node):
-    """Tensors over the outputs of a call; one tensor when there is one."""
-    tensors = []
-    for i, array in enumerate(outputs):
-        if array is None:  # an output that this call does not have
-            tensors.append(None)
-            continue
-        t = Tensor.__new__(Tensor)
-        t._data = array
-        t._grad = None
-        t._node = node
-        t._index = i
-        t.requires_grad = node is not None and array.dtype.kind == "f"
-        tensors.append(t)
-    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+    """Tensors over the outputs of a call, None for one that this call does not have; one tensor when there is one."""
+    if len(outputs) == 1:
+        return tensor(outputs[0], node)
+    return tuple([None if array is None else tensor(array, node, i) for i, array in enumerate(outputs)])
 
 
 def apply(op, inputs, attrs=None, key=0, counter=0):

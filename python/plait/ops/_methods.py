@@ -108,9 +108,6 @@ def _array_function(self, function, types, args, kwargs):
 
 
 def _attach():
-    def forward(function):
-        return lambda self, other: function(self, other)
-
     def reverse(function):
         return lambda self, other: function(other, self)
 
@@ -123,13 +120,12 @@ def _attach():
         return method
 
     for name, function in _OPERATORS.items():
-        setattr(Tensor, f"__{name}__", forward(function))
+        setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", reverse(function))
     for name, function in _COMPARISONS.items():
         setattr(Tensor, f"__{name}__", compare(function))
     for name, function in _METHODS.items():
         setattr(Tensor, name, function)
-    Tensor.__hash__ = object.__hash__
     Tensor.__neg__ = arithmetic.negative
     Tensor.__abs__ = arithmetic.abs
     Tensor.__getitem__ = shape.index

@@ -14,7 +14,7 @@ from plait import _core
 from plait._array import F32, F64, plain_array
 from plait.tensor import Node, Tensor, _mode
 
-from ._apply import wrap
+from ._apply import tensor, wrap
 
 _LARGE = 1 << 14  # elements from which memory of the pool beats fresh memory with its page faults
 
@@ -107,11 +107,10 @@ def record(name, out, parents, gradients, *saved):
         What the gradient functions read: read-only until backward.
     """
     single = type(out) is not tuple
-    outs = (out if type(out) is np.ndarray else np.asarray(out),) if single else out
-    if not _mode.enabled:
-        return wrap(outs, None)
+    if single and type(out) is not np.ndarray:
+        out = np.asarray(out)
     inputs, watched, found = [], [], False
-    for t in parents:
+    for t in parents if _mode.enabled else ():
         if isinstance(t, Tensor):
             if t.version is not None:  # a parameter
                 watched.append((t, t.version))
@@ -121,14 +120,16 @@ def record(name, out, parents, gradients, *saved):
                 continue
         inputs.append(None)
     if not found:
-        return wrap(outs, None)
+        return tensor(out) if single else wrap(out, None)
     lock = _core.Lock(*[a for a in saved if isinstance(a, np.ndarray)]) if saved else None
 
     def run(douts, dins, wanted, accumulate, lock=lock):
         g = douts[0] if single else douts
         return [None if t is None else _fit(f(g), t) for t, f in zip(inputs, gradients, strict=True)]
 
-    return wrap(outs, Node(name, inputs, run, len(outs), False, watched))
+    if single:
+        return tensor(out, Node(name, inputs, run, 1, False, watched))
+    return wrap(out, Node(name, inputs, run, len(out), False, watched))
 
 
 def _fit(g, t):
@@ -136,7 +137,7 @@ def _fit(g, t):
     shape = t._data.shape
     if g.shape != shape:
         lead = g.ndim - len(shape)
-        axes = [i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1]
+        axes = [i + lead for i, n in enumerate(shape) if n == 1]
         g = g.sum((*range(lead), *axes)).reshape(shape)
     elif type(g) is not np.ndarray:
         g = np.asarray(g)
