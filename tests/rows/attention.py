@@ -121,7 +121,7 @@ def decode(rng, arrays):
 QKV = ("q", "k", "v")
 ERRORS = (
     ({"heads": 3}, ValueError, "attention: q has width 16, expected a multiple of heads, 3"),
-    ({"heads": 0}, ValueError, "attention: heads is 0, expected at least 1"),
+    ({"heads": 0}, ValueError, "attention: heads is 0, expected 1 to 65536"),
     ({"kv_heads": 4}, ValueError, "attention: kv_heads is 4, expected a divisor of heads, 2"),
     ({"k": "float:28,15"}, ValueError, "attention: k has shape (28, 15), expected (*, 16), kv_heads times the width"),
     ({"v": "float:27,16"}, ValueError, "attention: v has shape (27, 16), expected (28, *), as many rows as k"),
