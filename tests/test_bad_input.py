@@ -22,6 +22,7 @@ ALSO_CALLED = {
     "x": ("rows",),
     "rows": ("streams", "table", "samples"),
     "offsets": ("streams",),
+    "table": ("rows",),
     "parts": ("offsets",),
     "relative_bias": ("table", "bias", "values"),
     "relative_index": ("index", "bias"),
