@@ -1,5 +1,6 @@
 """Calls of the core that the tape never makes: each of them once crashed, hung, or freed what was in use."""
 
+import gc
 import threading
 
 import numpy as np
@@ -84,6 +85,35 @@ def test_backward_on_two_threads():
     for t in threads:
         t.join()
     assert all((g == expected).all() for gradients in results for g in gradients)
+
+
+def test_operator_called_by_a_finalizer():
+    """The collector may run while the core lists what it keeps; up to Python 3.11 it does so at any allocation."""
+    linear, called = OPERATORS["linear"], []
+
+    class Garbage:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            called.append(linear((ones(2, 2), ones(2, 2), None), 0, {"activation": None}, 0, 0, None))
+
+    for rows in (64, 128, 256):
+        linear((ones(rows, 2), ones(2, 2), None), 0, {"activation": None}, 0, 0, None)
+    thresholds = gc.get_threshold()
+    try:
+        for threshold in range(1, 40):
+            gc.disable()
+            gc.collect()
+            gc.set_threshold(threshold)
+            Garbage()
+            gc.enable()
+            _core.implementations()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    gc.collect()
+    assert len(called) == 39
 
 
 # ---------------------------------------------------------------- what was checked is what is used

@@ -326,12 +326,25 @@ bool pl__comes_again(const pl__key *key)
     return again && before & twice;
 }
 
-void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
-                                  void *arg)
+/* What `visit` does may come back here, or wait for who waits for the lock: it sees copies. */
+pl_status pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
+                                       void *arg)
 {
+    struct {
+        char name[sizeof((pl__entry *)0)->implementation];
+        int64_t m, n, k;
+    } *rows;
+    PL__CHECK(pl__scratch(&rows, LIMIT, sizeof *rows));
+    int64_t count = 0;
     pl__table_lock();
-    for (const pl__entry *e = oldest; e; e = e->newer) visit(arg, e->implementation, e->key.m, e->key.n, e->key.k);
+    for (const pl__entry *e = oldest; e && count < LIMIT; e = e->newer, count++) {
+        memcpy(rows[count].name, e->implementation, sizeof rows[count].name);
+        rows[count].m = e->key.m, rows[count].n = e->key.n, rows[count].k = e->key.k;
+    }
     pl__table_unlock();
+    for (int64_t i = 0; i < count; i++) visit(arg, rows[i].name, rows[i].m, rows[i].n, rows[i].k);
+    pl_buffer_put(rows);
+    return PL_STATUS_OK;
 }
 
 void pl__dnnl_drop_cache(void)

@@ -36,8 +36,8 @@ typedef struct pl__product {
 pl_status pl__product_run(const pl_context *ctx, const pl__product *product);
 
 /* Names of implementations chosen so far, one call of `visit` each: tests refuse reference loops. */
-void pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
-                                  void *arg);
+pl_status pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
+                                       void *arg);
 void pl__dnnl_drop_cache(void);
 
 #endif

@@ -193,6 +193,7 @@ static PyObject *record_saved(PyObject *self, void *closure)
 {
     (void)closure;
     Record *r = (Record *)self;
+    r->running++; /* an allocation may run finalizers */
     PyObject *list = PyList_New(0);
     for (int i = 0; list && r->in && i < r->op->n_saved; i++) {
         PyObject *item = Py_NewRef(Py_None);
@@ -204,6 +205,7 @@ static PyObject *record_saved(PyObject *self, void *closure)
         if (!item || PyList_Append(list, item) < 0) Py_CLEAR(list);
         Py_XDECREF(item);
     }
+    r->running--;
     return list;
 }
 

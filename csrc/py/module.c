@@ -123,8 +123,10 @@ static PyObject *m_implementations(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
     PyObject *list = PyList_New(0);
-    if (list) pl__dnnl_each_implementation(visit, list);
-    return list;
+    const pl_status status = list ? pl__dnnl_each_implementation(visit, list) : PL_STATUS_OK;
+    if (!status) return list;
+    Py_DECREF(list);
+    return py_raise(status);
 }
 
 static PyMethodDef methods[] = {
