@@ -23,6 +23,33 @@ const char *pl__port_name(const pl_op *op, int input, char *buffer, size_t size)
     return buffer;
 }
 
+static const char *dtype_name(pl_dtype dtype)
+{
+    static const char *const names[PL_DTYPE_COUNT] = {"float32", "bfloat16", "int8", "uint8", "int64"};
+    return (unsigned)dtype < PL_DTYPE_COUNT ? names[dtype] : "unknown";
+}
+
+pl_status pl__check_ports(const pl_op *op, const pl_call *call)
+{
+    const bool repeated = op->ports[0].flags & PL_PORT_REPEATED;
+    const int n = call->n_in;
+    if (repeated ? n < 1 || n > PL_MAX_IN || n % op->n_ports : n != op->n_ports)
+        return pl__fail(PL_STATUS_VALUE, "%s: %d inputs, expected %s%d", op->name, n,
+                        repeated ? "at most 24 and a multiple of " : "", op->n_ports);
+    for (int i = 0; i < n; i++) {
+        const pl_tensor *t = &call->in[i];
+        const pl_port *port = &op->ports[i % op->n_ports];
+        char name[64];
+        if (!pl__present(t) && port->flags & PL_PORT_OPTIONAL) continue;
+        if (!pl__present(t))
+            return pl__fail(PL_STATUS_VALUE, "%s: %s is missing", op->name, pl__port_name(op, i, name, sizeof name));
+        if (t->dtype != port->dtype)
+            return pl__fail(PL_STATUS_TYPE, "%s: %s has dtype %s, expected %s", op->name,
+                            pl__port_name(op, i, name, sizeof name), dtype_name(t->dtype), dtype_name(port->dtype));
+    }
+    return PL_STATUS_OK;
+}
+
 pl_status pl__check_rank(const pl_op *op, const pl_call *call, int input, int rank)
 {
     const pl_tensor *t = &call->in[input];

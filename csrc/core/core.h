@@ -52,6 +52,8 @@ static inline int64_t pl__rows(const pl_tensor *t)
 
 /* ---- check.c: checks of inputs. Messages read "layer_norm: weight has shape (512,), expected (768,), <why>". */
 const char *pl__port_name(const pl_op *op, int input, char *buffer, size_t size);
+/* First in every infer: as many inputs as there are ports, required ones present, all of their port's dtype. */
+pl_status pl__check_ports(const pl_op *op, const pl_call *call);
 pl_status pl__check_rank(const pl_op *op, const pl_call *call, int input, int rank);
 /* -1 in `expected` accepts any size; absent optional inputs pass. `why` says where the expectation is from. */
 pl_status pl__check_shape(const pl_op *op, const pl_call *call, int input, int rank, const int64_t *expected,

@@ -26,7 +26,7 @@
  *     if (!st) st = pl_op_linear.forward(&call);
  *     if (st) puts(pl_error_message());
  *
- * Absence. An optional input is absent when its data is NULL. A saved tensor that is not needed has ndim -1. In
+ * Absence. An optional input is absent when its data is NULL; one without elements needs a pointer all the same. A saved tensor that is not needed has ndim -1. In
  * backward, a gradient that is not wanted has data NULL. Attending to nothing and pooling nothing give zeros and a
  * zero gradient.
  *

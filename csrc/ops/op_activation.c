@@ -7,6 +7,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0}};
 
 static pl_status infer(pl_call *call)
 {
+    PL__CHECK(pl__check_ports(&pl_op_activation, call));
     const pl_attr_activation *attr = call->attr;
     PL__CHECK(pl__check_enum(&pl_op_activation, "kind", attr->kind, PL_ACT_COUNT));
     return pl__shape_like(&call->out[0], &call->in[X]);

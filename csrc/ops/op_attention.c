@@ -148,6 +148,7 @@ static pl_status check_bias(const pl_op *op, const pl_call *call)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_attention;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_attention *attr = call->attr;
     PL__CHECK(check_widths(op, call, attr));
     PL__CHECK(check_segments(op, call));

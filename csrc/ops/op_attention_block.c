@@ -94,6 +94,7 @@ static pl_status check_context(const pl_op *op, const pl_call *call, const pl_at
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_attention_block;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_attention_block *attr = call->attr;
     PL__CHECK(check_heads(op, attr));
     PL__CHECK(pl__sublayer_check(op, call, NORM_W, attr->norm, attr->eps, attr->residual_dropout));

@@ -10,6 +10,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0}, {"offsets", PL_DTYPE
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_attention_pool;
+    PL__CHECK(pl__check_ports(op, call));
     PL__CHECK(pl__check_rank(op, call, X, 2));
     const int64_t rows = call->in[X].shape[0], width = call->in[X].shape[1];
     PL__CHECK(pl__check_offsets(op, call, OFFSETS, rows, "x"));

@@ -30,6 +30,7 @@ static pl_status check_values(const pl_call *call, const pl_attr_cross_entropy *
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_cross_entropy;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_cross_entropy *attr = call->attr;
     const pl_tensor *logits = &call->in[LOGITS];
     PL__CHECK(pl__check_rank(op, call, LOGITS, 2));

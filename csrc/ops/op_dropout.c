@@ -34,6 +34,7 @@ void pl__dropout_run(const pl_context *ctx, uint64_t key, uint64_t counter, uint
 
 static pl_status infer(pl_call *call)
 {
+    PL__CHECK(pl__check_ports(&pl_op_dropout, call));
     const pl_attr_dropout *attr = call->attr;
     PL__CHECK(pl__check_rate(&pl_op_dropout, "p", attr->p));
     return pl__shape_like(&call->out[0], &call->in[X]);

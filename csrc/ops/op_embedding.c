@@ -8,6 +8,7 @@ static const pl_port ports[N_IN] = {{"ids", PL_DTYPE_I64, 0}, {"weight", PL_DTYP
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_embedding;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_embedding *attr = call->attr;
     const pl_tensor *ids = &call->in[IDS], *w = &call->in[W];
     PL__CHECK(pl__check_rank(op, call, W, 2));

@@ -14,6 +14,7 @@ static const pl_port ports[N_IN] = {{"a", PL_DTYPE_F32, 0},
 
 static pl_status infer(pl_call *call)
 {
+    PL__CHECK(pl__check_ports(&pl_op_info_nce, call));
     const pl_attr_info_nce *attr = call->attr;
     PL__CHECK(pl__check_rate(&pl_op_info_nce, "label_smoothing", attr->label_smoothing));
     PL__CHECK(pl__pairs_check(&pl_op_info_nce, call, PRESENT));

@@ -9,6 +9,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0}};
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_l2_normalize;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_l2_normalize *attr = call->attr;
     int64_t rows, width;
     PL__CHECK(pl__check_positive(op, "eps", attr->eps));

@@ -10,6 +10,7 @@ static const pl_port ports[N_IN] = {
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_layer_norm;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_layer_norm *attr = call->attr;
     int64_t rows, width;
     PL__CHECK(pl__check_positive(op, "eps", attr->eps));

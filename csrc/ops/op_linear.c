@@ -10,6 +10,7 @@ static const pl_port ports[N_IN] = {
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_linear;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_linear *attr = call->attr;
     PL__CHECK(pl__check_rank(op, call, X, 2));
     PL__CHECK(pl__check_rank(op, call, W, 2));

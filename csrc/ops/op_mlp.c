@@ -41,6 +41,7 @@ static pl__mlp view_of(const pl_call *call)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_mlp;
+    PL__CHECK(pl__check_ports(op, call));
     PL__CHECK(pl__mlp_check(op, call, W1, ((const pl_attr_mlp *)call->attr)->activation, false));
     const int64_t rows = call->in[X].shape[0];
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, rows, call->in[W2].shape[0]));

@@ -39,6 +39,7 @@ static pl__sublayer sublayer_of(const pl_call *call)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_mlp_block;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_mlp_block *attr = call->attr;
     PL__CHECK(pl__mlp_check(op, call, W1, attr->activation, true));
     PL__CHECK(pl__sublayer_check(op, call, NORM_W, attr->norm, attr->eps, attr->residual_dropout));

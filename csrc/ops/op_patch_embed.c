@@ -25,6 +25,7 @@ static sizes sizes_of(const pl_call *call)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_patch_embed;
+    PL__CHECK(pl__check_ports(op, call));
     PL__CHECK(pl__check_rank(op, call, IMAGES, 4));
     PL__CHECK(pl__check_rank(op, call, W, 4));
     const int64_t *x = call->in[IMAGES].shape, *w = call->in[W].shape;

@@ -9,6 +9,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0}, {"offsets", PL_DTYPE
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_pool;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_pool *attr = call->attr;
     PL__CHECK(pl__check_rank(op, call, X, 2));
     PL__CHECK(pl__check_offsets(op, call, OFFSETS, call->in[X].shape[0], "x"));

@@ -12,6 +12,7 @@ static const pl_port ports[N_IN] = {{"prediction", PL_DTYPE_F32, 0},
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_regression_loss;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_regression_loss *attr = call->attr;
     const pl_tensor *x = &call->in[PREDICTION], *present = &call->in[PRESENT];
     PL__CHECK(pl__check_enum(op, "kind", attr->kind, PL_REGRESSION_COUNT));

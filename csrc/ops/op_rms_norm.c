@@ -9,6 +9,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0}, {"weight", PL_DTYPE_
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_rms_norm;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_rms_norm *attr = call->attr;
     int64_t rows, width;
     PL__CHECK(pl__check_positive(op, "eps", attr->eps));

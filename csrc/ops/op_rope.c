@@ -11,6 +11,7 @@ static const pl_port ports[N_IN] = {{"x", PL_DTYPE_F32, 0},
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_rope;
+    PL__CHECK(pl__check_ports(op, call));
     const pl_attr_rope *attr = call->attr;
     const pl_tensor *x = &call->in[X];
     PL__CHECK(pl__check_rank(op, call, X, 2));

@@ -11,6 +11,7 @@ static const pl_port ports[N_IN] = {{"a", PL_DTYPE_F32, 0},
 
 static pl_status infer(pl_call *call)
 {
+    PL__CHECK(pl__check_ports(&pl_op_sigmoid_contrastive, call));
     PL__CHECK(pl__pairs_check(&pl_op_sigmoid_contrastive, call, PRESENT));
     return pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL);
 }

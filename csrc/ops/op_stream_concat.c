@@ -43,6 +43,7 @@ static pl_status count_samples(const pl_call *call, int64_t *samples)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_stream_concat;
+    PL__CHECK(pl__check_ports(op, call));
     int64_t samples = 0, total = 0;
     for (int p = 0; p < parts_of(call); p++) {
         PL__CHECK(pl__check_rank(op, call, p * N_PORTS + ROWS, 2));

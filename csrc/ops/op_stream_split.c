@@ -28,6 +28,7 @@ static pl_status check_part(const pl_call *call, int64_t p)
 static pl_status infer(pl_call *call)
 {
     const pl_op *op = &pl_op_stream_split;
+    PL__CHECK(pl__check_ports(op, call));
     PL__CHECK(pl__check_rank(op, call, X, 2));
     PL__CHECK(pl__check_offsets(op, call, OFFSETS, call->in[X].shape[0], "x"));
     const int64_t samples = call->in[OFFSETS].shape[0] - 1, *offsets = call->in[OFFSETS].data;
