@@ -37,6 +37,32 @@ static void every_operator_is_whole(void)
     }
 }
 
+/* Whatever else is wrong: inputs that are not there or of another dtype are refused before they are looked at. */
+static void every_operator_checks_its_ports(void)
+{
+    for (int i = 0; i < pl_op_count; i++) {
+        const pl_op *op = pl_op_table[i];
+        pl_tensor in[PL_MAX_IN] = {0}, out[PL_MAX_OUT], saved[PL_MAX_SAVED];
+        void *attr = calloc(1, op->attr_size + 1);
+        char due[128];
+        pl_call call = {.ctx = ctx, .attr = attr, .in = in, .n_in = op->n_ports, .out = out, .n_out = op->n_out,
+                        .saved = saved, .n_saved = op->n_saved};
+        snprintf(due, sizeof due, "%s: %s is missing", op->name, op->ports[0].name);
+        CHECK(op->infer(&call) == PL_STATUS_VALUE && !strcmp(pl_error_message(), due));
+        call.n_in = op->n_ports + 1;
+        snprintf(due, sizeof due, "%s: %d input", op->name, call.n_in);
+        if (op->n_ports > 1 || !(op->ports[0].flags & PL_PORT_REPEATED))
+            CHECK(op->infer(&call) == PL_STATUS_VALUE && says(due));
+        call.n_in = op->n_ports;
+        for (int p = 0; p < op->n_ports; p++) CHECK(!pl_tensor_init(&in[p], out, op->ports[p].dtype, 1, (int64_t[]){1}));
+        const int last = op->n_ports - 1;
+        in[last].dtype = in[last].dtype == PL_DTYPE_F32 ? PL_DTYPE_I64 : PL_DTYPE_F32;
+        snprintf(due, sizeof due, "%s: %s has dtype ", op->name, op->ports[last].name);
+        CHECK(op->infer(&call) == PL_STATUS_TYPE && says(due));
+        free(attr);
+    }
+}
+
 /* A linear layer (n, k) -> (n, d) with arrays of exactly its sizes, so that the address sanitizer sees every step
  * beyond them. */
 enum { X, W, B, N_IN };
@@ -416,6 +442,7 @@ int main(void)
     if (!CHECK(!pl_context_create(&ctx))) return 1;
     CHECK(!pl_context_set_threads(ctx, 3));
     RUN(every_operator_is_whole);
+    RUN(every_operator_checks_its_ports);
     RUN(linear_equals_loops);
     RUN(linear_without_rows);
     RUN(unwanted_gradients_are_left_alone);
