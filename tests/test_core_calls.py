@@ -163,6 +163,14 @@ def test_attributes_that_change_while_they_are_read():
         OPERATORS["layer_norm"]((ones(2, 4), None, None), 0, attrs, 0, 0, None)
 
 
+@pytest.mark.parametrize("name, attrs", [("layer_norm", "eps"), ("embedding", "padding_idx")])
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_that_no_type_holds(name, attrs, digits):
+    inputs = (ones(2, 4), None, None) if name == "layer_norm" else (np.zeros(2, np.int64), ones(2, 4))
+    with pytest.raises(ValueError, match=f"{name}: {attrs} is .*, which is out of range"):
+        OPERATORS[name](inputs, 0, {attrs: 10**digits}, 0, 0, None)
+
+
 # ---------------------------------------------------------------- shapes without elements, sizes without end
 
 

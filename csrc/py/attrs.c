@@ -91,6 +91,17 @@ static int set_enum(const pl_op *op, const keyword *k, PyObject *value, int *to)
     return -1;
 }
 
+/* Python refuses to write numbers of thousands of digits, so those are not written. */
+static int out_of_range(const pl_op *op, const keyword *k, PyObject *value)
+{
+    PyErr_Clear();
+    PyObject *text = PyObject_Repr(value);
+    if (!text) PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s: %s is %V, which is out of range", op->name, k->name, text, "a very long number");
+    Py_XDECREF(text);
+    return -1;
+}
+
 static int set_number(const pl_op *op, const keyword *k, PyObject *value, char *place)
 {
     if (k->kind == K_FLOAT) {
@@ -108,8 +119,7 @@ static int set_number(const pl_op *op, const keyword *k, PyObject *value, char *
     const long long number = PyFloat_Check(value) ? -1 : PyLong_AsLongLongAndOverflow(value, &overflow);
     if (PyFloat_Check(value) || (number == -1 && PyErr_Occurred())) goto wrong;
     if (overflow || (k->kind == K_INT && number != (int)number)) {
-        PyErr_Format(PyExc_ValueError, "%s: %s is %R, which is out of range", op->name, k->name, value);
-        return -1;
+        return out_of_range(op, k, value);
     }
     if (k->kind == K_INT) {
         const int small = (int)number;
@@ -120,6 +130,7 @@ static int set_number(const pl_op *op, const keyword *k, PyObject *value, char *
     }
     return 0;
 wrong:
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError)) return out_of_range(op, k, value);
     if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
         PyErr_Format(PyExc_TypeError, "%s: %s is %R, expected %s", op->name, k->name, value,
