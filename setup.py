@@ -88,9 +88,9 @@ flags = ["-std=gnu11", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra", "-
 flags += ["-O0", "-g", "-DPL_POISON"] if switch("PLAIT_DEBUG") else ["-O3", "-g0"]
 flags += ["-Werror"] if switch("PLAIT_WERROR") else []
 link = ["-fopenmp", "-Wl,-rpath,$ORIGIN/lib"]
-for name, more in (("PLAIT_SANITIZE", ["-fsanitize=address,undefined", "-g"]), ("PLAIT_COVERAGE", ["--coverage", "-O0"])):
-    flags += more if switch(name) else []
-    link += more if switch(name) else []
+for name, more in ("PLAIT_SANITIZE", "-fsanitize=address,undefined -g"), ("PLAIT_COVERAGE", "--coverage -O0"):
+    flags += more.split() if switch(name) else []
+    link += more.split() if switch(name) else []
 sources, headers = sorted(glob.glob("csrc/*/*.c")), sorted(glob.glob("csrc/**/*.h", recursive=True))
 core = Extension("plait._core", sources, depends=headers, include_dirs=["csrc/include", numpy.get_include()],
                  extra_compile_args=flags, extra_link_args=link)

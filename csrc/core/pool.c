@@ -8,6 +8,16 @@
 
 #include "core.h"
 
+/* Sanitizer builds: only the bytes that were asked for may be touched, and none of a buffer in a list. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define FORBID(data, bytes) ASAN_POISON_MEMORY_REGION(data, bytes)
+#define PERMIT(data, bytes) ASAN_UNPOISON_MEMORY_REGION(data, bytes)
+#else
+#define FORBID(data, bytes) ((void)(data), (void)(bytes))
+#define PERMIT(data, bytes) ((void)(data), (void)(bytes))
+#endif
+
 #define HEAD 64
 #define FIRST_LOG2 8 /* 256 bytes */
 #define CLASSES (4 * 40)
@@ -69,9 +79,11 @@ pl_status pl_buffer_get(size_t bytes, void **data)
     PL__COUNT(pool_used_bytes, (int64_t)size);
     PL__COUNT(pool_used_buffers, 1);
     *data = (char *)h + HEAD;
+    PERMIT(*data, size);
 #ifdef PL_POISON
     memset(*data, 0xff, size); /* NaN as float32: a read before a write shows */
 #endif
+    FORBID((char *)*data + bytes, size - bytes);
     return PL_STATUS_OK;
 }
 
@@ -86,9 +98,11 @@ void pl_buffer_put(void *data)
     const size_t size = class_bytes(h->class_index);
     PL__COUNT(pool_used_bytes, -(int64_t)size);
     PL__COUNT(pool_used_buffers, -1);
+    PERMIT(data, size);
 #ifdef PL_POISON
     memset(data, 0xff, size);
 #endif
+    FORBID(data, size);
     h->magic = MAGIC_FREE;
     pthread_mutex_lock(&mutex);
     const bool keep = (size_t)pl__counters.pool_free_bytes + size <= cap;
@@ -98,7 +112,9 @@ void pl_buffer_put(void *data)
         PL__COUNT(pool_free_bytes, (int64_t)size);
     }
     pthread_mutex_unlock(&mutex);
-    if (!keep) pl__free(h, size + HEAD);
+    if (keep) return;
+    PERMIT(data, size);
+    pl__free(h, size + HEAD);
 }
 
 void pl_pool_trim(void)
@@ -111,6 +127,7 @@ void pl_pool_trim(void)
         pthread_mutex_unlock(&mutex);
         while (list) {
             head *next = list->next;
+            PERMIT((char *)list + HEAD, class_bytes(i));
             pl__free(list, class_bytes(i) + HEAD);
             list = next;
         }
