@@ -33,6 +33,11 @@ static float *flat(PyObject *object, const char *function, const char *name, int
  * at, since numbers may be Python code, which may give an array other memory. */
 static pl_segment *segments_of(PyObject *object, const char *function, bool spans, int64_t *count)
 {
+    if (!PyList_Check(object) && !PyTuple_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s: segments is %.100s, expected a list of tuples", function,
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
     PyObject *list = PySequence_Tuple(object); /* a copy: a list could change under such code too */
     if (!list) return NULL;
     const Py_ssize_t n = PyTuple_GET_SIZE(list);
