@@ -1,5 +1,6 @@
 """Paths and marks that every test file shares."""
 
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A job in the background of a script is deaf to Ctrl-C, and so are its children; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -112,6 +112,16 @@ class SelfAttention(Module):
         self.causal, self.dropout, self.rope = bool(causal), float(dropout), rope
 
     def forward(self, x, cache=None, bias=None):
+        """Each row attends to the rows of its own sample.
+
+        Parameters
+        ----------
+        x : Stream or (B, T, D) array or Tensor
+        cache : KVCache, optional
+            Rows seen before, which these attend to as well and are added to; under ``plait.no_grad()``.
+        bias : optional
+            As in :func:`plait.ops.attention`.
+        """
         x = as_stream(x)
         rows = ops.linear(x.rows, self.qkv.weight, self.qkv.bias)
         nq, nk = self.heads * self.head_width, self.kv_heads * self.head_width
@@ -185,6 +195,16 @@ class CrossAttention(Module):
         return rows[:, :nk], rows[:, nk:], context
 
     def forward(self, x, context, bias=None, projected=None):
+        """Each row of x attends to the rows of the same sample of the context.
+
+        Parameters
+        ----------
+        x, context : Stream or (B, T, D) array or Tensor
+        bias : optional
+            As in :func:`plait.ops.attention`.
+        projected : optional
+            What ``project`` gave for the context, which is not read then.
+        """
         x = as_stream(x)
         k, v, context = self.project(context) if projected is None else projected
         if len(context) != len(x):
