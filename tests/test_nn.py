@@ -11,6 +11,13 @@ import plait
 from plait import nn, ops
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same initial weights whatever ran before."""
+    with nn.init.seeded(0):
+        yield
+
+
 def values(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
