@@ -88,10 +88,9 @@ flags = ["-std=gnu11", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra", "-
 flags += ["-O0", "-g", "-DPL_POISON"] if switch("PLAIT_DEBUG") else ["-O3", "-g0"]
 flags += ["-Werror"] if switch("PLAIT_WERROR") else []
 link = ["-fopenmp", "-Wl,-rpath,$ORIGIN/lib"]
-for name, more in ("PLAIT_SANITIZE", "-fsanitize=address,undefined -g"), ("PLAIT_COVERAGE", "--coverage -O0"):
-    flags += more.split() if switch(name) else []
-    link += more.split() if switch(name) else []
+both = ["-fsanitize=address,undefined", "-g"] if switch("PLAIT_SANITIZE") else []
+both += ["--coverage", "-O0"] if switch("PLAIT_COVERAGE") else []
 sources, headers = sorted(glob.glob("csrc/*/*.c")), sorted(glob.glob("csrc/**/*.h", recursive=True))
 core = Extension("plait._core", sources, depends=headers, include_dirs=["csrc/include", numpy.get_include()],
-                 extra_compile_args=flags, extra_link_args=link)
+                 extra_compile_args=flags + both, extra_link_args=link + both)
 setup(ext_modules=[core], cmdclass={"build_ext": BuildWithOneDNN})
