@@ -105,36 +105,6 @@ def test_formula(kind, max_norm):
         assert min(expected_norms) > max_norm, "the gradients must be long enough to be clipped"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_against_torch(kind):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    cls, options = KINDS[kind]
-    bag = Bag()
-    theirs = {n: torch.nn.Parameter(torch.from_numpy(getattr(bag, n).data.copy())) for n in SHAPES}
-    groups = [
-        {"params": [theirs["matrix"], theirs["tied"]], "weight_decay": 0.1},
-        {"params": [theirs["vector"], theirs["scalar"], theirs["unused"]], "lr": 3e-3, "weight_decay": 0.0},
-    ]
-    other = (torch.optim.AdamW if kind == "adamw" else torch.optim.SGD)(groups, lr=1e-2, **options)
-    optimizer = cls(groups_of(bag), lr=1e-2, max_grad_norm=5.0, **options)
-    for step in range(STEPS):
-        loss_of(bag, step).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        loss = 0.0
-        for n, g in slopes(step).items():
-            if n not in ("unused", "frozen"):
-                loss = loss + (theirs["tied" if n == "again" else n] * torch.from_numpy(np.asarray(g))).sum()
-        other.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in theirs.values() if p.grad is not None], 5.0)
-        other.step()
-    for name in SHAPES:
-        np.testing.assert_allclose(
-            getattr(bag, name).data, theirs[name].detach().numpy(), rtol=2e-5, atol=2e-6, err_msg=name
-        )
-
-
 def test_micro_batches_add_up():
     once, twice = Bag(), Bag()
     a, b = optim.AdamW(once, lr=1e-2), optim.AdamW(twice, lr=1e-2)

@@ -1,4 +1,4 @@
-"""Optimiser kernels against their formulas in float64, and against PyTorch where it is installed."""
+"""Optimiser kernels against their formulas in float64."""
 
 import math
 
@@ -161,26 +161,3 @@ def test_errors(changed, error, message):
 
 def test_read_only_gradient_is_fine():
     call(g=READ_ONLY)
-
-
-@pytest.mark.parametrize("which", ["adamw", "sgd", "nesterov"])
-def test_against_torch(which):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    n, steps = 333, 20
-    rng = np.random.default_rng(1)
-    p = rng.standard_normal(n).astype(np.float32)
-    m, v = np.zeros_like(p), np.zeros_like(p)
-    theirs = torch.nn.Parameter(torch.from_numpy(p.copy()))
-    if which == "adamw":
-        optimizer = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.95), eps=1e-7, weight_decay=0.1)
-    else:
-        optimizer = torch.optim.SGD([theirs], lr=0.01, momentum=0.9, nesterov=which == "nesterov", weight_decay=0.1)
-    for step in range(1, steps + 1):
-        g = rng.standard_normal(n).astype(np.float32)
-        theirs.grad = torch.from_numpy(g.copy())
-        optimizer.step()
-        if which == "adamw":
-            _core.adamw_step(p, g, m, v, [(0, n, 0.01, 0.1)], 0.9, 0.95, 1e-7, step, 1.0)
-        else:
-            _core.sgd_step(p, g, m, [(0, n, 0.01, 0.1)], 0.9, which == "nesterov", 1.0)
-    np.testing.assert_allclose(p, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)

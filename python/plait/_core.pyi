@@ -1,4 +1,4 @@
-"""Types of the C core. What users call from here is exported by ``plait``; the rest serves the package and its tests."""
+"""Types of the C core. What users call is exported by ``plait``; the rest serves the package and its tests."""
 
 from collections.abc import Sequence
 from typing import Any, final
