@@ -1,6 +1,8 @@
 """What `import plait` costs and touches, and which oneDNN it loads."""
 
+import ctypes
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -64,6 +66,16 @@ def test_import_pulls_in_no_optional_package():
     loaded = set(done.stdout.split())
     assert "plait._core" in loaded
     assert not loaded & set(OPTIONAL)
+
+
+def test_the_core_needs_no_new_openmp_runtime_and_exports_one_name():
+    """PyTorch ships an older GNU OpenMP under the same name, and whichever is loaded first serves both."""
+    binary = Path(_core.__file__).read_bytes()
+    versions = {tuple(map(int, v.split(b"."))) for v in re.findall(rb"\0GOMP_([0-9.]+)\0", binary)}
+    assert versions and max(versions) <= (4, 5), versions
+    library = ctypes.CDLL(_core.__file__)
+    assert hasattr(library, "PyInit__core")
+    assert not hasattr(library, "pl_pool_trim")  # C programs compile the core, they do not borrow ours
 
 
 def test_import_prints_nothing_and_warns_of_nothing():

@@ -1,5 +1,8 @@
 """Every row: many threads at once, and any number of threads inside an operator."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -105,6 +108,26 @@ def test_set_num_threads_is_checked():
         with pytest.raises(error, match="set_num_threads: n is"):
             plait.set_num_threads(bad)
     assert plait.get_num_threads() == before
+
+
+def test_the_process_ends_while_daemon_threads_compute():
+    code = """
+import threading, time
+import numpy as np, plait
+x, w = np.ones((300, 64), np.float32), np.ones((64, 64), np.float32)
+def work(n):
+    while True:
+        n = n % 299 + 1
+        tensor = plait.Tensor(x[:n], requires_grad=True)
+        plait.ops.linear(tensor, w).sum().backward()
+for i in range(4):
+    threading.Thread(target=work, args=(70 * i,), daemon=True).start()
+time.sleep(0.1)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(4):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_release_waits_for_backward():
