@@ -27,7 +27,7 @@ class Recipe:
 
     image_layers: int = 2
     batch_size: int = 256
-    steps: int = 500
+    steps: int = 1000
     lr: float = 2e-3
     weight_decay: float = 0.5
     label_smoothing: float = 0.1

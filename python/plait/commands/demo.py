@@ -47,7 +47,7 @@ def add_arguments(parser):
         "--out", type=Path, default=Path("plait-demo"), help="folder for results (default: %(default)s)"
     )
     parser.add_argument("--seed", type=_whole(0), help="of weights, batches and augmentation (default: 0)")
-    parser.add_argument("--steps", type=_whole(1), help="training steps (default: 500, or 200 with --quick)")
+    parser.add_argument("--steps", type=_whole(1), help="training steps (default: 1,000, or 200 with --quick)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of report.json here, too")
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in the folder")
 
