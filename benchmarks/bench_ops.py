@@ -59,6 +59,11 @@ def products(kind, z):
     """(rows, inner, columns, how often) of the forward products of a case: what the bare rate is measured at."""
     if kind == "linear":
         return [(z["n"], z["k"], z["d"], 1)]
+    if kind == "mlp":
+        return [(z["n"], z["d"], 4 * z["d"], 1), (z["n"], 4 * z["d"], z["d"], 1)]
+    if kind == "patch_embed":
+        side = z["size"] // z["patch"]
+        return [(z["b"] * side * side, 3 * z["patch"] ** 2, z["d"], 1)]
     if kind == "block":
         n, d = z["b"] * z["t"], z["d"]
         return [(n, d, 3 * d, 1), (n, d, d, 1), (n, d, 4 * d, 1), (n, 4 * d, d, 1)]
@@ -95,6 +100,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="only cases whose name contains one of these")
     parser.add_argument("--torch", default=sys.executable, help="interpreter with PyTorch (default: this one)")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for an idle machine; rows are marked")
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
     names = [n for n in CASES if not args.words or any(w in n for w in args.words)]
@@ -103,11 +109,12 @@ def main():
     print(f"{'case':30} {'phase':18} {'plait ms':>9} {'PyTorch ms':>11} {'ratio':>6} {'bare ms':>9} {'of bare':>8}")
     for name in names:
         kind, sizes = CASES[name]
-        quiet = wait_until_idle()
+        limit = 0 if args.no_wait else 60
+        quiet = wait_until_idle(limit)
         ours = run(sys.executable, "side_plait.py", name)
-        quiet = wait_until_idle() and quiet
+        quiet = wait_until_idle(limit) and quiet
         theirs = run(args.torch, "peer_torch.py", name) or {}
-        wait_until_idle()
+        wait_until_idle(limit)
         bare, _ = bare_milliseconds(kind, sizes)
         if ours is None:
             continue

@@ -45,6 +45,75 @@ def layer_norm(n, d):
     return phases(lambda: F.layer_norm(x, (d,), w, b), (x, w, b))
 
 
+def rms_norm(n, d):
+    x, w = rand(n, d), rand(d)
+    return phases(lambda: F.rms_norm(x, (d,), w, 1e-6), (x, w))
+
+
+def l2_normalize(n, d):
+    x = rand(n, d)
+    return phases(lambda: F.normalize(x, dim=-1), (x,))
+
+
+def dropout(n, d):
+    x = rand(n, d)
+    return phases(lambda: F.dropout(x, 0.1), (x,))
+
+
+def rope(b, t, h, d):
+    x = rand(b, t, h, d)
+    angle = torch.arange(t)[:, None] / 10000 ** (torch.arange(0, d, 2) / d)
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+
+    def forward():
+        one, two = x.chunk(2, -1)
+        return torch.cat([one * cos - two * sin, two * cos + one * sin], -1)
+
+    return phases(forward, (x,))
+
+
+def add_positions(b, t, d):
+    x, table = rand(b, t, d), rand(t, d)
+    return phases(lambda: x + table, (x, table))
+
+
+def pool(b, t, d):
+    x = rand(b, t, d)
+    return phases(lambda: x.mean(1), (x,))
+
+
+def attention_pool(b, t, h, d):
+    x, scores = rand(b, t, h, d // h), rand(b, t, h)
+    return phases(lambda: (x * scores.softmax(1)[..., None]).sum(1), (x, scores))
+
+
+def stream_concat(b, t, d):
+    x, token = rand(b, t, d), rand(1, 1, d)
+    return phases(lambda: torch.cat([token.expand(b, 1, d), x], 1), (x, token))
+
+
+def patch_embed(b, size, patch, d):
+    x, w, bias = torch.randn(b, 3, size, size), rand(d, 3, patch, patch), rand(d)
+    return phases(lambda: F.conv2d(x, w, bias, stride=patch).flatten(2).transpose(1, 2), (w, bias))
+
+
+def mlp(n, d):
+    x, w1, b1, w2, b2 = rand(n, d), rand(4 * d, d), rand(4 * d), rand(d, 4 * d), rand(d)
+    return phases(lambda: F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2), (x, w1, b1, w2, b2))
+
+
+def sigmoid_contrastive(n, d):
+    a, b = F.normalize(rand(n, d)).detach().requires_grad_(), F.normalize(rand(n, d)).detach().requires_grad_()
+    s, bias = torch.tensor(2.3, requires_grad=True), torch.tensor(-10.0, requires_grad=True)
+    labels = 2 * torch.eye(n) - 1
+    return phases(lambda: -F.logsigmoid(labels * (s.exp() * a @ b.T + bias)).sum() / n, (a, b, s, bias), scalar=True)
+
+
+def huber(n, d):
+    x, y = rand(n, d), torch.randn(n, d)
+    return phases(lambda: F.huber_loss(x, y), (x,), scalar=True)
+
+
 def gelu(n, d):
     x = rand(n, d)
     return phases(lambda: F.gelu(x), (x,))

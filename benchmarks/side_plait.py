@@ -52,6 +52,68 @@ def layer_norm(n, d):
     return phases(lambda: ops.layer_norm(x, w, b), (x, w, b))
 
 
+def rms_norm(n, d):
+    x, w = rand(n, d), rand(d)
+    return phases(lambda: ops.rms_norm(x, w), (x, w))
+
+
+def l2_normalize(n, d):
+    x = rand(n, d)
+    return phases(lambda: ops.l2_normalize(x), (x,))
+
+
+def dropout(n, d):
+    x = rand(n, d)
+    return phases(lambda: ops.dropout(x, 0.1), (x,))
+
+
+def rope(b, t, h, d):
+    x = rand(b * t, h * d)
+    return phases(lambda: ops.rope(x, full(b, t), h), (x,))
+
+
+def add_positions(b, t, d):
+    x, table = rand(b * t, d), rand(t, d)
+    return phases(lambda: ops.add_positions(x, full(b, t), table), (x, table))
+
+
+def pool(b, t, d):
+    x = rand(b * t, d)
+    return phases(lambda: ops.pool(x, full(b, t)), (x,))
+
+
+def attention_pool(b, t, h, d):
+    x, scores = rand(b * t, d), rand(b * t, h)
+    return phases(lambda: ops.attention_pool(x, full(b, t), scores), (x, scores))
+
+
+def stream_concat(b, t, d):
+    x, token = rand(b * t, d), rand(1, d)
+    return phases(lambda: ops.stream_concat([ops.repeat_rows(token), plait.Stream(x, full(b, t))]).rows, (x, token))
+
+
+def patch_embed(b, size, patch, d):
+    x, w, bias = rand(b, size, size, 3), rand(d, 3, patch, patch), rand(d)
+    return phases(lambda: ops.patch_embed(x, w, bias).rows, (w, bias))
+
+
+def mlp(n, d):
+    x, w1, b1, w2, b2 = rand(n, d), rand(4 * d, d), rand(4 * d), rand(d, 4 * d), rand(d)
+    return phases(lambda: ops.mlp(x, w1, b1, w2, b2), (x, w1, b1, w2, b2))
+
+
+def sigmoid_contrastive(n, d):
+    rows = (rand(n, d).data for _ in range(2))
+    a, b = (nn.Parameter(x / np.linalg.norm(x, axis=1, keepdims=True)) for x in rows)
+    s, bias = nn.Parameter(np.float32(2.3)), nn.Parameter(np.float32(-10))
+    return phases(lambda: losses.sigmoid_contrastive(a, b, s, bias), (a, b, s, bias), scalar=True)
+
+
+def huber(n, d):
+    x, y = rand(n, d), RNG.standard_normal((n, d), dtype=np.float32)
+    return phases(lambda: losses.huber(x, y), (x,), scalar=True)
+
+
 def gelu(n, d):
     x = rand(n, d)
     return phases(lambda: ops.gelu(x), (x,))
