@@ -158,6 +158,16 @@ def test_chance(positives):
     assert chance[12] == 1
 
 
+def test_k_beyond_the_candidates_finds_everything():
+    worst = -SQUARE
+    assert evaluate.recall_at_k(worst) == {1: 0.0, 5: 1.0, 10: 1.0}
+    assert evaluate.recall_at_k(worst, 3) == 0.0
+    report = evaluate.retrieval(worst[:3], positives=[0, 1, 2], k=(3, 4, 9))
+    assert report["a_to_b"]["recall"] == {3: 0.0, 4: 1.0, 9: 1.0}
+    assert evaluate.chance_recall(4) == {1: 0.25, 5: 1.0, 10: 1.0}
+    assert evaluate.chance_recall(4, 9, [1, 4]) == 1.0
+
+
 def test_memory_does_not_grow_with_the_matrix(monkeypatch):
     monkeypatch.setattr(_candidates, "BLOCK", 1 << 16)
     a = np.random.default_rng(5).standard_normal((3000, 4)).astype(np.float32)
@@ -179,11 +189,10 @@ HOLE = np.array([[0.0, 1.0], [np.nan, 0.0]])
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: evaluate.recall_at_k(SQUARE, 5), ValueError, "k is 5, expected 1 to 4, the number of candidates"),
-        (lambda: evaluate.recall_at_k(SQUARE, 0), ValueError, "k is 0"),
+        (lambda: evaluate.recall_at_k(SQUARE, 0), ValueError, "k is 0, expected at least 1"),
+        (lambda: evaluate.retrieval(SQUARE, k=(9, 0)), ValueError, "k is 0, expected at least 1"),
         (lambda: evaluate.recall_at_k(SQUARE, ()), ValueError, "k is empty"),
         (lambda: evaluate.recall_at_k(SQUARE, 1.0), TypeError, "k is 1.0, expected a whole number"),
-        (lambda: evaluate.recall_at_k(SQUARE), ValueError, "k is 5"),
         (lambda: evaluate.top_k(SQUARE, SQUARE, 5), ValueError, "k is 5, expected 1 to 4"),
         (lambda: evaluate.top_k(SQUARE, SQUARE, (1, 2)), TypeError, "k is a sequence"),
         (lambda: evaluate.top_k(SQUARE, np.zeros((0, 4)), 1), ValueError, "k is 1, expected 1 to 0"),
@@ -217,7 +226,8 @@ HOLE = np.array([[0.0, 1.0], [np.nan, 0.0]])
         ),
         (lambda: evaluate.mrr(SQUARE, labels=[0, 1, 2, np.nan]), ValueError, "labels of queries hold NaN"),
         (lambda: evaluate.chance_recall(0, 1), ValueError, "candidates is 0"),
-        (lambda: evaluate.chance_recall(5, 6), ValueError, "k is 6"),
+        (lambda: evaluate.chance_recall(5, -1), ValueError, "k is -1, expected at least 1"),
+        (lambda: evaluate.chance_recall(5, 1.5), TypeError, "k is 1.5"),
         (lambda: evaluate.chance_recall(5, 1, 6), ValueError, "positives is 6"),
         (lambda: evaluate.chance_recall(5, 1, 0), ValueError, "positives is 0"),
     ],

@@ -68,6 +68,16 @@ def test_import_pulls_in_no_optional_package():
     assert not loaded & set(OPTIONAL)
 
 
+def test_no_module_of_another_package_is_among_the_names():
+    done = python(
+        "import plait, types\n"
+        "print([n for n in dir(plait) if isinstance(v := getattr(plait, n), types.ModuleType) and not n.startswith('_')"
+        " and not v.__name__.startswith('plait.')], 'ops' in dir(plait))"
+    )
+    assert done.stdout.strip() == "[] True", done.stdout + done.stderr
+    assert python("import plait; print('importlib' in dir(plait))").stdout.strip() == "False"
+
+
 def test_the_core_needs_no_new_openmp_runtime_and_exports_one_name():
     """PyTorch ships an older GNU OpenMP under the same name, and whichever is loaded first serves both."""
     binary = Path(_core.__file__).read_bytes()

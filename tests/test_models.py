@@ -207,6 +207,32 @@ def test_texts_of_any_kind_give_the_same(model):
     np.testing.assert_array_equal(model.encode_text([[1, 2], []]).data[1], 0)  # an absent text
 
 
+def test_the_class_takes_a_dict_and_the_dataclass():
+    config = models.DualEncoder(TINY["config"]).config
+    assert isinstance(config, models.DualEncoderConfig)
+    assert config == models.DualEncoder(config).config == plait.create_model(TINY).config
+    with pytest.raises(ValueError, match=r"config\.wide is unknown, expected keys: embed_dim"):
+        models.DualEncoder({**TINY["config"], "wide": 1})
+    with pytest.raises(ValueError, match=r"config\.image\.patch is 3, expected a divisor of size, 8"):
+        models.DualEncoder(tiny({"patch": 3})["config"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "create_model: version is 2, expected 1"),
+        ({"version": True}, "create_model: version is True, expected 1"),
+        ({"version": "1"}, "create_model: version is '1', expected 1"),
+        ({"format": "other"}, "create_model: format is 'other', expected 'plait'"),
+    ],
+)
+def test_create_model_refuses_another_format_or_version(change, message):
+    written = {**TINY, "format": "plait", "version": 1}  # as in the config.json of a saved model
+    assert plait.create_model(written).config == plait.create_model(TINY).config
+    with pytest.raises(ValueError, match=message):
+        plait.create_model({**written, **change})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

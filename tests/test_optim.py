@@ -258,6 +258,12 @@ def layer():
     return nn.Linear(2, 2)
 
 
+@pytest.mark.parametrize("kind", [optim.AdamW, optim.SGD])
+def test_the_first_argument_is_called_model(kind):
+    linear = layer()
+    assert kind(model=linear, lr=0.1).groups[0]["params"] == linear.parameters()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

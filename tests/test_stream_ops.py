@@ -148,6 +148,8 @@ ROW = np.zeros((1, 3), np.float32)
             r"parts\[0\]\[2\] is 2, below the 3 before it",
         ),
         (lambda: ops.pool(stream([2]), [0, 2]), TypeError, "leave offsets out"),
+        (lambda: ops.pool(ROW, [0, 1], "sum"), ValueError, "mode is 'sum', expected .* last, attention$"),
+        (lambda: ops.pool(ROW, [0, 1], None, scores=ROW), ValueError, "mode is None, expected one of mean"),
         (lambda: ops.pool(ROW, [0, 1], scores=ROW), TypeError, "scores are for mode 'attention'"),
     ],
 )

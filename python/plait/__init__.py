@@ -1,6 +1,6 @@
 """plait: multimodal deep learning for NumPy, in C, on oneDNN."""
 
-import importlib
+from importlib import import_module as _import_module
 
 from plait import (
     _load,  # noqa: F401  (first: it decides which oneDNN serves the core)
@@ -59,10 +59,10 @@ __all__ = [
 
 def __getattr__(name):
     if name in _MODULES:
-        value = importlib.import_module(f"plait.{name}")
+        value = _import_module(f"plait.{name}")
     elif name in _NAMES:
         module, attribute = _NAMES[name]
-        value = getattr(importlib.import_module(module), attribute)
+        value = getattr(_import_module(module), attribute)
     else:
         raise AttributeError(f"module 'plait' has no attribute {name!r}")
     globals()[name] = value

@@ -69,7 +69,7 @@ class Optimizer:
     moments: tuple[str, ...] = ()  # names of per-value state arrays
     group_options = ("lr", "weight_decay")
 
-    def __init__(self, target, lr, weight_decay, max_grad_norm):
+    def __init__(self, model, lr, weight_decay, max_grad_norm):
         name = type(self).__name__
         self.max_grad_norm = None if max_grad_norm is None else _positive(f"{name}: max_grad_norm", max_grad_norm)
         self.grad_norm = None
@@ -77,19 +77,17 @@ class Optimizer:
             "lr": _positive(f"{name}: lr", lr, zero=True),
             "weight_decay": _positive(f"{name}: weight_decay", weight_decay, zero=True),
         }
-        self.groups = self._make_groups(target, defaults)
+        self.groups = self._make_groups(model, defaults)
         self._gather()
 
-    def _make_groups(self, target, defaults):
-        if isinstance(target, Module):
-            target = target.parameters()
-        target = list(target)
-        if not target:
+    def _make_groups(self, model, defaults):
+        given = list(model.parameters() if isinstance(model, Module) else model)
+        if not given:
             raise ValueError(f"{type(self).__name__}: no parameters were given")
-        if not isinstance(target[0], dict):
-            target = [{"params": target}]
+        if not isinstance(given[0], dict):
+            given = [{"params": given}]
         groups, seen = [], set()
-        for g in target:
+        for g in given:
             unknown = set(g) - {"params", *self.group_options}
             if "params" not in g or unknown:
                 raise ValueError(
@@ -240,7 +238,7 @@ class AdamW(Optimizer):
 
     Parameters
     ----------
-    target : Module, iterable of Parameter, or list of groups
+    model : Module, iterable of Parameter, or list of groups
         A group is a dict with ``params`` (a Module or parameters) and any of ``lr``, ``weight_decay``. Frozen
         parameters are left out; one that is in several groups belongs to the first.
     lr : float
@@ -262,7 +260,7 @@ class AdamW(Optimizer):
 
     moments = ("m", "v")
 
-    def __init__(self, target, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, max_grad_norm=None):
+    def __init__(self, model, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, max_grad_norm=None):
         try:
             self.betas = tuple(_positive("betas", b, zero=True) for b in betas)
         except (TypeError, ValueError):
@@ -270,7 +268,7 @@ class AdamW(Optimizer):
         if len(self.betas) != 2 or max(self.betas) >= 1:
             raise ValueError(f"AdamW: betas is {betas!r}, expected two numbers of at least 0 and below 1")
         self.eps = _positive("AdamW: eps", eps)
-        super().__init__(target, lr, weight_decay, max_grad_norm)
+        super().__init__(model, lr, weight_decay, max_grad_norm)
 
     def _update(self, segments, step, scale):
         _core.adamw_step(
@@ -283,7 +281,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    target : Module, iterable of Parameter, or list of groups
+    model : Module, iterable of Parameter, or list of groups
     lr : float
     momentum : float
     nesterov : bool
@@ -305,14 +303,14 @@ class SGD(Optimizer):
 
     moments = ("m",)
 
-    def __init__(self, target, lr=1e-2, momentum=0.0, nesterov=False, weight_decay=0.0, max_grad_norm=None):
+    def __init__(self, model, lr=1e-2, momentum=0.0, nesterov=False, weight_decay=0.0, max_grad_norm=None):
         self.momentum = _positive("SGD: momentum", momentum, zero=True)
         if self.momentum >= 1:
             raise ValueError(f"SGD: momentum is {momentum}, expected at least 0 and below 1")
         if nesterov and not self.momentum:
             raise ValueError("SGD: nesterov needs momentum")
         self.nesterov = bool(nesterov)
-        super().__init__(target, lr, weight_decay, max_grad_norm)
+        super().__init__(model, lr, weight_decay, max_grad_norm)
 
     def _update(self, segments, step, scale):
         _core.sgd_step(self.values, self.gradients, self.m, segments, self.momentum, self.nesterov, scale)

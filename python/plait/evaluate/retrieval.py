@@ -52,7 +52,7 @@ def _average_precision(scores, positive):
     return np.mean(hits / (hits + ahead))
 
 
-def _ks(k, candidates):
+def _ks(k, most=None):
     several = np.ndim(k) > 0
     ks = tuple(k) if several else (k,)
     if not ks:
@@ -60,13 +60,15 @@ def _ks(k, candidates):
     for one in ks:
         if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
             raise TypeError(f"k is {one!r}, expected a whole number")
-        if not 1 <= one <= candidates:
-            raise ValueError(f"k is {one}, expected 1 to {candidates}, the number of candidates")
+        if one < 1:
+            raise ValueError(f"k is {one}, expected at least 1")
+        if most is not None and one > most:
+            raise ValueError(f"k is {one}, expected 1 to {most}, the number of candidates")
     return tuple(int(one) for one in ks), several
 
 
-def _recall(first, k, candidates):
-    ks, several = _ks(k, candidates)
+def _recall(first, k):
+    ks, several = _ks(k)
     first = _some(first[first > 0], "recall_at_k")
     recall = {one: float(np.mean(first <= one)) for one in ks}
     return recall if several else recall[ks[0]]
@@ -119,7 +121,7 @@ def recall_at_k(scores, k=(1, 5, 10), positives=None, labels=None, metric="cosin
     scores, positives, labels, metric
         As in `ranks`.
     k : int or sequence of int
-        At most the number of candidates.
+        At least 1. From the number of candidates on, every positive is among the first k: the recall is 1.
 
     Returns
     -------
@@ -133,8 +135,8 @@ def recall_at_k(scores, k=(1, 5, 10), positives=None, labels=None, metric="cosin
     {1: 0.6666666666666666, 2: 1.0}
     """
     scores = Scores(scores, metric)
-    _ks(k, scores.shape[1])
-    return _recall(_places(scores, Truth(scores.shape, positives, labels))[0], k, scores.shape[1])
+    _ks(k)  # before the work
+    return _recall(_places(scores, Truth(scores.shape, positives, labels))[0], k)
 
 
 def mrr(scores, positives=None, labels=None, metric="cosine"):
@@ -204,7 +206,7 @@ def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labe
     """
     scores = Scores(a if b is None else (a, b), metric)
     truth = Truth(scores.shape, positives, labels)
-    ks = _ks(k, min(scores.shape))[0]
+    ks = _ks(k)[0]
     report = {}
     for way, s, t in (
         (f"{names[0]}_to_{names[1]}", scores, truth),
@@ -212,7 +214,7 @@ def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labe
     ):
         first, average = _places(s, t, precision=True)
         report[way] = {
-            "recall": _recall(first, ks, s.shape[1]),
+            "recall": _recall(first, ks),
             "mrr": float(np.mean(1 / first[first > 0])),
             "map": float(np.mean(average[first > 0])),
         }
@@ -274,6 +276,7 @@ def chance_recall(candidates, k=(1, 5, 10), positives=1):
     ----------
     candidates : int
     k : int or sequence of int
+        At least 1; from the number of candidates on the result is 1.
     positives : int or sequence of int
         Positives of a query; of several numbers, the mean result.
 
@@ -289,13 +292,14 @@ def chance_recall(candidates, k=(1, 5, 10), positives=1):
     """
     if isinstance(candidates, bool) or not isinstance(candidates, (int, np.integer)) or candidates < 1:
         raise ValueError(f"candidates is {candidates!r}, expected a whole number of at least 1")
-    ks, several = _ks(k, candidates)
+    ks, several = _ks(k)
     counts, weights = np.unique(np.atleast_1d(positives), return_counts=True)
     if counts.dtype.kind not in "iu" or not counts.size or counts[0] < 1 or counts[-1] > candidates:
         raise ValueError(f"positives is {positives!r}, expected whole numbers from 1 to {candidates}")
     total = int(candidates)
     chances = {}
     for one in ks:
-        missed = [comb(total - int(p), one) / comb(total, one) for p in counts]  # exact, then rounded once
+        drawn = min(one, total)
+        missed = [comb(total - int(p), drawn) / comb(total, drawn) for p in counts]  # exact, then rounded once
         chances[one] = float(1 - np.average(missed, weights=weights))
     return chances if several else chances[ks[0]]

@@ -147,11 +147,17 @@ def _read_config(fd, parse_config):
     unknown = sorted(set(data) - {"format", "version", "type", "config"})
     if unknown:
         raise ValueError(f"{_CONFIG}: {unknown[0]} is unknown, expected format, version, type and config")
-    if data["format"] != _FORMAT:
-        raise ValueError(f"{_CONFIG}: format is {repr(data['format'])[:60]}, expected {_FORMAT!r}")
-    if isinstance(data["version"], bool) or data["version"] != _VERSION:
-        raise ValueError(f"{_CONFIG}: version is {repr(data['version'])[:60]}, expected {_VERSION}")
+    check_version(data, _CONFIG)
     return data["type"], parse_config(data["type"], data["config"])
+
+
+def check_version(data, where):
+    """Refuses a configuration of another format or version; `where` begins the message."""
+    form, version = data.get("format", _FORMAT), data.get("version", _VERSION)
+    if form != _FORMAT:
+        raise ValueError(f"{where}: format is {repr(form)[:60]}, expected {_FORMAT!r}")
+    if isinstance(version, bool) or version != _VERSION:
+        raise ValueError(f"{where}: version is {repr(version)[:60]}, expected {_VERSION}")
 
 
 def _compare(infos, own):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from plait import ops
+from plait.io.schema import parse
 from plait.models.config import DualEncoderConfig
 from plait.models.towers import ImageTower, TextTower
 from plait.nn import Module, Parameter
@@ -20,7 +21,8 @@ class DualEncoder(Module):
 
     Parameters
     ----------
-    config : DualEncoderConfig
+    config : DualEncoderConfig or dict
+        A dict has the keys of the dataclass, with dicts for the towers, and must fit exactly.
 
     Attributes
     ----------
@@ -40,12 +42,12 @@ class DualEncoder(Module):
     True
     """
 
-    def __init__(self, config: DualEncoderConfig):
+    def __init__(self, config: DualEncoderConfig | dict):
         super().__init__()
-        self.config = config
-        self.image = ImageTower(config.image, config.embed_dim)
-        self.text = TextTower(config.text, config.embed_dim)
-        self.logit_scale = Parameter(np.float32(-math.log(config.temperature)))
+        self.config = c = parse(DualEncoderConfig, config)
+        self.image = ImageTower(c.image, c.embed_dim)
+        self.text = TextTower(c.text, c.embed_dim)
+        self.logit_scale = Parameter(np.float32(-math.log(c.temperature)))
         self._tokenizer = None
 
     @property

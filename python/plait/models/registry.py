@@ -8,6 +8,7 @@ from importlib import resources
 
 from plait.io import strictjson
 from plait.io.files import read_file
+from plait.io.models import check_version
 from plait.io.schema import parse
 from plait.models.config import DualEncoderConfig
 from plait.models.dual_encoder import DualEncoder
@@ -54,6 +55,7 @@ def create_model(name_or_config, seed: int = 0):
     ----------
     name_or_config : str, path-like or dict
         A name of ``list_models()``, a path that ends in ``.json``, or a dict with ``type`` and ``config``.
+        What the ``config.json`` of a saved model has beside them, ``format`` and ``version``, may be there.
     seed : int
         Of the initial weights.
 
@@ -88,6 +90,7 @@ def create_model(name_or_config, seed: int = 0):
     if unknown or missing:
         problem = f"{unknown[0]} is unknown" if unknown else f"{missing[0]} is missing"
         raise ValueError(f"create_model: {problem}, expected type and config")
+    check_version(config, "create_model")
     parsed = parse_config(config["type"], config["config"])
     with init.seeded(seed):
         return build(config["type"], parsed)

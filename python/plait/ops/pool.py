@@ -8,6 +8,7 @@ from ._apply import apply, operators
 
 __all__ = ["attention_pool", "pool"]
 
+_MODES = ("mean", "max", "first", "last", "attention")
 _pool = operators["pool"]
 _attention_pool = operators["attention_pool"]
 
@@ -53,6 +54,8 @@ def pool(x, offsets=None, mode="mean", *, scores=None):
     array([[3., 2.],
            [0., 0.]], dtype=float32)
     """
+    if not isinstance(mode, str) or mode not in _MODES:
+        raise ValueError(f"pool: mode is {mode!r}, expected one of {', '.join(_MODES)}")
     if mode == "attention":
         if scores is None:
             raise TypeError("pool: mode 'attention' needs scores")
