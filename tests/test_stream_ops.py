@@ -148,6 +148,8 @@ ROW = np.zeros((1, 3), np.float32)
             r"parts\[0\]\[2\] is 2, below the 3 before it",
         ),
         (lambda: ops.pool(stream([2]), [0, 2]), TypeError, "leave offsets out"),
+        (lambda: ops.linear(stream([2]), ROW), TypeError, "linear: x is a Stream, pass its rows or use nn.Linear"),
+        (lambda: ops.mlp(stream([2]), ROW, None, ROW, None), TypeError, "mlp: x is a Stream, .* or use nn.MLP"),
         (lambda: ops.pool(ROW, [0, 1], "sum"), ValueError, "mode is 'sum', expected .* last, attention$"),
         (lambda: ops.pool(ROW, [0, 1], None, scores=ROW), ValueError, "mode is None, expected one of mean"),
         (lambda: ops.pool(ROW, [0, 1], scores=ROW), TypeError, "scores are for mode 'attention'"),

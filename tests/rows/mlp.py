@@ -3,10 +3,10 @@
 from cases import Case
 
 
-def inputs(n, k, f, d, bias=True):
+def inputs(n, k, f, d, bias=True, leading=None):
     def make(rng):
         return {
-            "x": rng.standard_normal((n, k)),
+            "x": rng.standard_normal((*(leading or (n,)), k)),
             "weight1": rng.standard_normal((f, k)) / k**0.5,
             "bias1": rng.standard_normal(f) if bias else None,
             "weight2": rng.standard_normal((d, f)) / f**0.5,
@@ -29,5 +29,6 @@ ROWS = [
     Case("mlp", "ops.mlp", inputs(70, 12, 24, 9), {}, ALL, errors=ERRORS),
     Case("mlp-silu-no-bias", "ops.mlp", inputs(9, 33, 17, 33, bias=False), {"activation": "silu"}, ALL),
     Case("mlp-first-layer-frozen", "ops.mlp", inputs(9, 8, 16, 8), {"activation": "relu"}, ("weight2", "bias2")),
+    Case("mlp-leading", "ops.mlp", inputs(None, 12, 24, 9, leading=(5, 1, 3)), {}, ALL),
     Case("mlp-no-rows", "ops.mlp", inputs(0, 8, 16, 8), {}, ALL),
 ]

@@ -37,6 +37,11 @@ MORE_ERRORS = (
 )
 
 
+def named(name):
+    """The errors begin with the function that was called."""
+    return tuple((change, error, name + text.removeprefix("regression_loss")) for change, error, text in ERRORS)
+
+
 def row(name, *shape, errors=(), present=None, **options):
     make = inputs(*shape, present=present)
     return Case(f"regression_loss-{name}", "ops.regression_loss", make, options, BOTH, errors)
@@ -64,7 +69,7 @@ ROWS = [
     row("chunks", 90, 100, kind="huber"),
     row("chunks-weights", 90, 100, kind="huber", present="weights"),
     row("long-row", 2, 9001, present="weights"),
-    Case("mse", "losses.mse", inputs(13, 17), {}, BOTH, ERRORS),
-    Case("l1", "losses.l1", inputs(13, 17), {}, BOTH, ERRORS),
-    Case("huber", "losses.huber", inputs(13, 17), {"delta": 0.5}, BOTH, ERRORS),
+    Case("mse", "losses.mse", inputs(13, 17), {}, BOTH, named("mse")),
+    Case("l1", "losses.l1", inputs(13, 17), {}, BOTH, named("l1")),
+    Case("huber", "losses.huber", inputs(13, 17), {"delta": 0.5}, BOTH, named("huber")),
 ]

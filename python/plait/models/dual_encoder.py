@@ -68,7 +68,7 @@ class DualEncoder(Module):
 
         Parameters
         ----------
-        images : (B, H, W, C) array or Tensor
+        images : (B, H, W, C) array or Tensor, or list of (H, W, C) arrays
             uint8 from 0 to 255, or floating from 0 to 1; the mean and deviation of the configuration are applied here.
             Models of one channel take (B, H, W) as well.
 
@@ -103,7 +103,9 @@ class DualEncoder(Module):
         Raises
         ------
         TypeError, ValueError
-            A text is too long, an id is outside the vocabulary, or the model has no tokenizer.
+            A text is too long or is none, or the model has no tokenizer.
+        IndexError
+            An id is outside the vocabulary.
         """
         self._bound_logit_scale()
         return ops.l2_normalize(self.text(self.text.ids(self._tokenized(texts, truncate))))

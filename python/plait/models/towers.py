@@ -56,7 +56,7 @@ class ImageTower(Module):
         """Checks pictures and normalises them to (B, H, W, C)."""
         c = self.config
         if not isinstance(images, Tensor):
-            images = np.asarray(images)
+            images = np.asarray(images if not isinstance(images, (list, tuple)) else self._each(images))
         if images.dtype != np.uint8 and (images.dtype.kind not in "fV" or images.dtype.names):
             raise TypeError(f"encode_image: images has dtype {images.dtype}, expected uint8 or floating")
         if images.ndim == 3 and c.channels == 1:
@@ -71,6 +71,25 @@ class ImageTower(Module):
         x = np.multiply(images, scale, dtype=np.float32)
         x += self._shift
         return x
+
+
+    @staticmethod
+    def _each(images):
+        """Pictures of a list as arrays of one shape; says which of them is none."""
+        pictures = []
+        for i, picture in enumerate(images):
+            try:
+                array = np.asarray(picture)
+            except Exception:  # a ragged list, or an array that refuses
+                array = None
+            if array is None or array.ndim < 2:
+                raise TypeError(f"encode_image: images[{i}] is {type(picture).__name__}, expected a picture (H, W, C)")
+            if pictures and array.shape != pictures[0].shape:
+                raise ValueError(
+                    f"encode_image: images[{i}] has shape {array.shape}, expected {pictures[0].shape}, as images[0]"
+                )
+            pictures.append(array)
+        return pictures
 
 
 class TextTower(Module):
@@ -118,6 +137,12 @@ class TextTower(Module):
         if longest > self.config.length:
             i = int(texts.lengths.argmax())
             raise ValueError(f"encode_text: texts[{i}] has {longest} tokens, expected at most {self.config.length}")
+        if rows.size and not 0 <= rows.min() <= rows.max() < self.config.vocabulary:
+            at = int(np.argmax((rows < 0) | (rows >= self.config.vocabulary)))
+            i = int(np.searchsorted(texts.offsets, at, side="right")) - 1
+            raise IndexError(
+                f"encode_text: texts[{i}] holds {rows[at]}, expected ids from 0 to {self.config.vocabulary - 1}"
+            )
         return texts
 
 

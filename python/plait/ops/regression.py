@@ -50,18 +50,29 @@ def regression_loss(prediction, target, kind="mse", *, reduction="mean", delta=1
     >>> plait.ops.regression_loss([1.0, 2.0], [1.0, 4.0], "l1")
     Tensor(1.)
     """
+    return _loss("regression_loss", prediction, target, kind, reduction, delta, present)
+
+
+def _loss(name, prediction, target, kind, reduction, delta, present):
     attrs = {"kind": kind, "reduction": reduction, "delta": delta}
-    return apply(_regression_loss, (prediction, target, _weights(present, prediction)), attrs)
+    inputs = prediction, target, _weights(name, present, prediction)
+    try:
+        return apply(_regression_loss, inputs, attrs)
+    except (TypeError, ValueError) as error:  # the core says regression_loss, whatever the user called
+        text = str(error)
+        if not text.startswith("regression_loss:") or type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(name + text.removeprefix("regression_loss")) from None
 
 
-def _weights(present, prediction):
+def _weights(name, present, prediction):
     if present is None:
         return None
     due = "booleans or weights"
     weights = present.data if isinstance(present, Tensor) else present
-    weights = plain_array("regression_loss", "present", weights, due)
+    weights = plain_array(name, "present", weights, due)
     if weights.dtype.kind not in "biufV":
-        raise TypeError(f"regression_loss: present has dtype {weights.dtype}, expected {due}")
+        raise TypeError(f"{name}: present has dtype {weights.dtype}, expected {due}")
     return weights.astype(np.float64 if getattr(prediction, "dtype", None) == np.float64 else np.float32)
 
 
@@ -92,7 +103,7 @@ def mse(prediction, target, *, reduction="mean", present=None):
     >>> plait.losses.mse([1.0, 2.0], [1.0, 4.0])
     Tensor(2.)
     """
-    return regression_loss(prediction, target, "mse", reduction=reduction, present=present)
+    return _loss("mse", prediction, target, "mse", reduction, 1.0, present)
 
 
 def l1(prediction, target, *, reduction="mean", present=None):
@@ -122,7 +133,7 @@ def l1(prediction, target, *, reduction="mean", present=None):
     >>> plait.losses.l1([1.0, 2.0], [1.0, 4.0], present=[False, True])
     Tensor(2.)
     """
-    return regression_loss(prediction, target, "l1", reduction=reduction, present=present)
+    return _loss("l1", prediction, target, "l1", reduction, 1.0, present)
 
 
 def huber(prediction, target, delta=1.0, *, reduction="mean", present=None):
@@ -156,4 +167,4 @@ def huber(prediction, target, delta=1.0, *, reduction="mean", present=None):
     >>> plait.losses.huber([1.0, 2.0], [0.5, 4.0], reduction="none")
     Tensor([0.125, 1.5  ])
     """
-    return regression_loss(prediction, target, "huber", reduction=reduction, delta=delta, present=present)
+    return _loss("huber", prediction, target, "huber", reduction, delta, present)
