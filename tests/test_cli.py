@@ -72,7 +72,9 @@ def test_no_command_prints_the_help(capsys):
     [
         (["demo", "--resume"], "no run to resume"),
         (["demo", "--json", "absent/file.json"], "no such folder"),
-        (["demo", "--out", "file"], "file"),
+        (["demo", "--out", "file"], "--out file: file is a file, expected a folder"),
+        (["demo", "--out", "file/in/it"], "--out file/in/it: file is a file, expected a folder"),
+        (["demo", "--out", "file", "--resume"], "--out file: file is a file, expected a folder"),
         (["search", "a"], "run plait demo first"),
         (["search", "--dir", "elsewhere", "a"], "elsewhere: no model"),
     ],
@@ -149,12 +151,19 @@ def test_search_prints_and_draws_the_nearest(demo, capsys):
     folder, _ = demo
     out = folder / "out"
     assert run("search", "--dir", out, "--count", "3", "--out", folder / "found.png", "small", "omega") == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = printed.out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["1", "2", "3"]
     index = io.load_tensors(out / "glyphs.safetensors")
     scores = index["embeddings"] @ plait.load(out / "model").embed_texts(["small omega"])[0]
     assert f"U+{index['codepoints'][scores.argmax()]:04X}" in lines[0]
     assert (folder / "found.png").read_bytes().startswith(b"\x89PNG")
+    assert run("search", "--dir", out, "--count", "3", "--out", folder / "odd.png", "qqzz", "xqx") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("plait search: no word of 'qqzz xqx' occurs in the training names")
+    assert printed.err.count("\n") == 1
+    assert [line.split()[0] for line in printed.out.splitlines()[:3]] == ["1", "2", "3"]
     assert run("search", "--dir", out, "\N{HIRAGANA LETTER A}") == 1
     assert "no word or letter" in capsys.readouterr().err
     io.save_tensors(folder / "out" / "glyphs.safetensors", {**index, "embeddings": index["embeddings"][:, 1:]})

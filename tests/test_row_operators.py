@@ -157,6 +157,21 @@ def test_positions_beyond_the_table(dtype):
         ops.add_positions(np.zeros((5, 3), dtype), [0, 2, 5], np.zeros((2, 3), dtype))
 
 
+def test_linear_layers_take_leading_dimensions_as_rows():
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((2, 3, 4)).astype(np.float32), rng.standard_normal((5, 4)).astype(np.float32)
+    for layer in (lambda t: ops.linear(t, w, activation="gelu"), lambda t: ops.mlp(t, w, None, w.T, None)):
+        flat, deep = leaf(x.reshape(6, 4)), leaf(x)
+        due, got = layer(flat), layer(deep)
+        assert got.shape == (2, 3, due.shape[1])
+        assert got.data.tobytes() == due.data.tobytes()
+        assert layer(x.tolist()).data.tobytes() == layer(x).data.tobytes()  # nothing is saved for a gradient
+        (due * due).sum().backward()
+        (got * got).sum().backward()
+        assert deep.grad.shape == x.shape
+        assert deep.grad.tobytes() == flat.grad.tobytes()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["mse", "l1", "huber"])
 @pytest.mark.parametrize("shape", [(4, 3), (4,)])

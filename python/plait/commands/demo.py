@@ -60,6 +60,9 @@ def run(arguments):
     out = arguments.out
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"{arguments.json}: no such folder")  # now, and not after the training
+    there = next((folder for folder in (out, *out.parents) if folder.exists()), None)
+    if there is not None and not there.is_dir():
+        raise NotADirectoryError(f"--out {out}: {there} is a file, expected a folder")
     settings = _settings(arguments, io)
     recipe = _glyphs.Recipe.quick() if settings["quick"] else _glyphs.Recipe()
     if settings["steps"] is not None:

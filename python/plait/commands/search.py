@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ._extras import require
@@ -44,6 +45,12 @@ def run(arguments):
     known = model.tokenizer.encode([query])[0]
     if not known.size or (known == model.tokenizer.unknown_id).all():
         raise ValueError(f"{query!r} has no word or letter of a Unicode name")
+    if known.max() <= len(model.tokenizer.characters):  # ids of words follow those of letters
+        print(
+            f"plait search: no word of {query!r} occurs in the training names; it was spelt in letters, which training "
+            "never saw, so expect little of the result",
+            file=sys.stderr,
+        )
     scores = index["embeddings"] @ model.embed_texts([query])[0]
     best = np.argsort(-scores, kind="stable")[: arguments.count]
     names = [_glyphs.name(c) for c in index["codepoints"][best]]

@@ -26,6 +26,13 @@ _SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
+class TensorNameError(KeyError):
+    """The weights and the model have different tensors. A KeyError whose text is its message, not the repr of it."""
+
+    def __str__(self):
+        return str(self.args[0]) if self.args else ""
+
+
 def save_model(model, folder) -> None:
     """Writes a model to a folder, whole or not at all.
 
@@ -132,7 +139,7 @@ def _opened(folder):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     except KeyError as error:
-        raise KeyError(f"{path}: {error.args[0]}") from None
+        raise TensorNameError(f"{path}: {error.args[0]}") from None
     finally:
         os.close(fd)
 
@@ -163,10 +170,10 @@ def check_version(data, where):
 def _compare(infos, own):
     missing = [name for name in own if name not in infos]
     if missing:
-        raise KeyError(f"{_WEIGHTS}: tensor {missing[0]} is missing{_more(missing)}")
+        raise TensorNameError(f"{_WEIGHTS}: tensor {missing[0]} is missing{_more(missing)}")
     extra = [name for name in infos if name not in own]
     if extra:
-        raise KeyError(f"{_WEIGHTS}: tensor {extra[0]} is not part of the model{_more(extra)}")
+        raise TensorNameError(f"{_WEIGHTS}: tensor {extra[0]} is not part of the model{_more(extra)}")
     for name, info in infos.items():
         if info.shape != own[name].shape:
             raise ValueError(f"{_WEIGHTS}: {name} has shape {info.shape}, expected {own[name].shape}")
