@@ -29,11 +29,7 @@ def adamw(p, g, m, v, segments, beta1, beta2, eps, step, scale):
     p, g, m, v = (x.astype(np.float64) for x in (p, g, m, v))
     for begin, end, lr, decay in segments:
         s = slice(begin, end)
-        grad = g[s] * scale
-        m[s] = beta1 * m[s] + (1 - beta1) * grad
-        v[s] = beta2 * v[s] + (1 - beta2) * grad**2
-        update = (m[s] / (1 - beta1**step)) / (np.sqrt(v[s] / (1 - beta2**step)) + eps)
-        p[s] = (1 - lr * decay) * p[s] - lr * update
+        p[s], m[s], v[s] = plait.reference.adamw(p[s], g[s] * scale, m[s], v[s], lr, (beta1, beta2), eps, decay, step)
     return p, m, v
 
 

@@ -99,10 +99,58 @@ def _pairs(bias, dtype):
     return values[None] if values.ndim == 1 else values, bias.pair_offsets
 
 
+def _pair(values, places):
+    """A bias given as a tuple: (values, index) is a RelativeBias, (values, pair_offsets) a PairBias."""
+    array = plain_array("attention", "the values of bias", _data(values))
+    if array.dtype.kind not in "biufV":
+        raise TypeError(f"attention: the values of bias have dtype {array.dtype}, expected numbers or booleans")
+    if callable(places):
+        dimensions = 2
+    else:
+        places = plain_array("attention", "the index or the pair_offsets of bias", _data(places))
+        dimensions = places.ndim
+        if places.dtype.kind not in "iu" or dimensions not in (1, 2):
+            raise (ValueError if places.dtype.kind in "iu" else TypeError)(
+                f"attention: bias is a tuple whose second entry has shape {places.shape} and dtype {places.dtype}, "
+                "expected an integer index (Tq, Tk), a function that makes one, or integer pair_offsets (B + 1,); "
+                "several biases are a list"
+            )
+    if dimensions == 1:
+        if array.ndim not in (1, 2):
+            raise ValueError(
+                f"attention: bias is values with pair_offsets, and its values have shape {array.shape}, "
+                "expected (P,), (1, P) or (heads, P)"
+            )
+        return PairBias(values, places)
+    if array.ndim != 2 or array.dtype == bool:
+        raise ValueError(
+            f"attention: bias is values with an index (Tq, Tk), and its values have shape {array.shape} and dtype "
+            f"{array.dtype}, expected numbers (heads, R)"
+        )
+    return RelativeBias(values, places)
+
+
+def _several(bias):
+    """Biases in a list. A tuple is one bias, values and what tells their places, unless it holds made biases."""
+    if isinstance(bias, tuple) and not any(isinstance(one, (RelativeBias, PairBias, type(None))) for one in bias):
+        bias = [bias]
+    biases = []
+    for one in bias if isinstance(bias, (list, tuple)) else [bias]:
+        if isinstance(one, tuple):
+            if len(one) != 2:
+                raise ValueError(
+                    f"attention: bias is a tuple of {len(one)}, expected (values, index) or (values, pair_offsets); "
+                    "several biases are a list"
+                )
+            one = _pair(*one)
+        biases.append(one)
+    return biases
+
+
 def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
     """The five ports of the biases: at most one of each kind."""
     table = values = index = pairs = offsets = None
-    for one in bias if isinstance(bias, (list, tuple)) else [bias]:
+    for one in _several(bias):
         if isinstance(one, RelativeBias):
             if values is not None:
                 raise ValueError("attention: bias holds two RelativeBias, expected at most one")
@@ -121,7 +169,7 @@ def _biases(bias, q_offsets, kv_offsets, kv_lengths, dtype):
             if rank != 3:
                 raise ValueError(
                     f"attention: bias has {rank} dimensions, expected a (heads, Tq, Tk) array, "
-                    "a RelativeBias or a PairBias"
+                    "a RelativeBias, a PairBias, or a tuple (values, index) or (values, pair_offsets)"
                 )
             table = one
     return table, values, index, pairs, offsets
@@ -197,9 +245,14 @@ def attention(
     q_times, kv_times : (Nq,) and (Nk,) arrays, optional
         Seconds, with `causal`: a query sees the keys of its sample that are not later than itself.
     bias : optional
-        Added to the scaled scores: a (heads, Tq, Tk) array or Tensor whose leading corner serves each sample, a
-        `RelativeBias`, a `PairBias` (which also carries boolean masks), or a list with at most one of each. Gradients
-        reach the first two.
+        Added to the scaled scores; one of the following, or a list with at most one of each. Gradients reach the
+        first two.
+
+        - a table: a (heads, Tq, Tk) array or Tensor, whose leading corner serves each sample;
+        - relative: a `RelativeBias`, or the tuple ``(values, index)`` of (heads, R) values and an integer array
+          (Tq, Tk), or a function that is given the longest sample's (Tq, Tk) and returns one;
+        - values of each pair, booleans too (True: the query may see the key): a `PairBias`, or the tuple
+          ``(values, pair_offsets)`` of (P,), (1, P) or (heads, P) values and (B + 1,) integers.
     scale : float, optional
         Default ``Dk ** -0.5``.
     dropout : float
@@ -231,6 +284,13 @@ def attention(
     ((5, 8), [(2, 3, 3), (2, 2, 2)])
     >>> bool(np.allclose(y.data[[0, 3]], x[[0, 3]]))  # the first row of a sample sees itself only
     True
+
+    The same by a mask of all pairs, 3 * 3 and 2 * 2:
+
+    >>> mask = np.concatenate([np.tri(3, dtype=bool).ravel(), np.tri(2, dtype=bool).ravel()])
+    >>> z = plait.ops.attention(x, x, x, [0, 3, 5], [0, 3, 5], heads=2, bias=(mask, [0, 9, 13]))
+    >>> bool(np.allclose(y.data, z.data))
+    True
     """
     width = (shape_of(_data(q)) or (0,))[-1]
     if scale is None:
@@ -252,5 +312,5 @@ def attention(
     if not return_weights:
         return out
     arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]
-    attrs["dropout"] = 0.0
-    return out, [w.astype(dtype) for w in reference.attention_weights(*arrays, **attrs)]
+    named = dict(zip([name for name, _ in _attention.ports], arrays, strict=True))
+    return out, [w.astype(dtype) for w in reference.attention_weights(**named, **attrs)]

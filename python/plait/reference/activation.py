@@ -66,3 +66,38 @@ def activation_backward(dy, x, kind=None):
         s = _sigmoid(x)
         return (dy * s * (1 - s),)
     raise ValueError(f"activation: kind is {kind!r}, expected one of {', '.join(KINDS)}")
+
+
+# ---------------------------------------------------------------- by their own names; gradients: activation_backward
+
+
+def relu(x):
+    """max(x, 0)."""
+    return activation(x, "relu")
+
+
+def gelu(x, approximate="none"):
+    """x P(X <= x) for a standard normal X, or with "tanh" its approximation."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
+    return activation(x, "gelu" if approximate == "none" else "gelu_tanh")
+
+
+def quick_gelu(x):
+    """x sigmoid(1.702 x)."""
+    return activation(x, "quick_gelu")
+
+
+def silu(x):
+    """x sigmoid(x)."""
+    return activation(x, "silu")
+
+
+def tanh(x):
+    """Hyperbolic tangent."""
+    return activation(x, "tanh")
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return activation(x, "sigmoid")

@@ -15,6 +15,33 @@ from .random import drop_below, philox
 __all__ = ["attention", "attention_backward", "attention_weights"]
 
 
+def _float(x):
+    return None if x is None else np.asarray(x, np.float64)
+
+
+def _several(bias):
+    """Biases in a list; the tuples (values, index) and (values, pair_offsets) are one."""
+    if isinstance(bias, tuple) and len(bias) == 2 and not any(_made(b) or b is None for b in bias):
+        return [bias]
+    return [b for b in (bias if isinstance(bias, (list, tuple)) else [bias]) if b is not None]
+
+
+def _made(bias):
+    """Is it one of plait.ops.RelativeBias and PairBias?"""
+    return (hasattr(bias, "index") or hasattr(bias, "pair_offsets")) and hasattr(bias, "values")
+
+
+def _kind(bias):
+    """(kind, values, what tells their places) of one bias."""
+    if isinstance(bias, tuple):
+        values, places = bias
+        return "relative" if callable(places) or np.ndim(places) == 2 else "pair", values, places
+    if _made(bias):
+        pair = hasattr(bias, "pair_offsets")
+        return "pair" if pair else "relative", bias.values, bias.pair_offsets if pair else bias.index
+    return "table", bias, None
+
+
 class _Call:
     """The arguments of a call, and the pieces of it that belong to one sample and one head."""
 
@@ -25,30 +52,26 @@ class _Call:
         v,
         q_offsets,
         kv_offsets,
+        *,
+        heads,
+        kv_heads=None,
         kv_lengths=None,
         kv_index=None,
+        causal=False,
         q_times=None,
         kv_times=None,
         bias=None,
+        scale=None,
+        dropout=0.0,
         relative_bias=None,
         relative_index=None,
         pair_bias=None,
         pair_offsets=None,
-        *,
-        heads,
-        kv_heads=None,
-        scale=None,
-        dropout=0.0,
-        causal=False,
         key=0,
         counter=0,
     ):
         self.q, self.k, self.v = (np.asarray(x, np.float64) for x in (q, k, v))
-        self.bias, self.relative_bias, self.pair_bias = (
-            None if x is None else np.asarray(x, np.float64) for x in (bias, relative_bias, pair_bias)
-        )
-        self.relative_index = None if relative_index is None else np.asarray(relative_index)
-        self.pair_offsets, self.causal = pair_offsets, causal
+        self.causal = causal
         self.q_times, self.kv_times = (None if t is None else np.asarray(t) for t in (q_times, kv_times))
         self.heads = heads
         self.kv_heads = heads if kv_heads is None else kv_heads
@@ -60,6 +83,27 @@ class _Call:
         for sample, segment in enumerate(segments):
             begin, end = kv_offsets[segment], kv_offsets[segment + 1]
             self.key_rows.append(slice(begin, end if kv_lengths is None else begin + kv_lengths[sample]))
+        keys = np.diff(kv_offsets) if kv_lengths is None else np.asarray(kv_lengths)
+        self.longest = int(np.diff(q_offsets).max(initial=0)), int(keys.max(initial=0))
+        self.bias, self.pair_offsets = None, pair_offsets
+        self.relative_bias, self.pair_bias = _float(relative_bias), _float(pair_bias)
+        self.relative_index = None if relative_index is None else np.asarray(relative_index)
+        for one in _several(bias):
+            self.add(*_kind(one))
+
+    def add(self, kind, values, places):
+        """One bias of those given as `bias`."""
+        if kind == "table":
+            self.bias = _float(values)
+        elif kind == "relative":
+            if callable(places):
+                places = places(*self.longest)
+            self.relative_bias, self.relative_index = _float(values), np.asarray(places)
+        else:
+            values = np.asarray(values)
+            if values.dtype == bool:
+                values = np.where(values, 0.0, -np.inf)
+            self.pair_bias, self.pair_offsets = _float(np.atleast_2d(values)), places
 
     def pieces(self):
         """(sample, head) in order."""
@@ -122,29 +166,57 @@ class _Call:
         return (words >= drop_below(self.dropout)) / (1 - self.dropout)
 
 
-def attention(*args, **kwargs):
-    """softmax(scale q k^T + bias) v for each sample and head: (Nq, heads * Dv). Arguments as the C operator's ports."""
-    c = _Call(*args, **kwargs)
+def attention(
+    q,
+    k,
+    v,
+    q_offsets,
+    kv_offsets,
+    *,
+    heads,
+    kv_heads=None,
+    kv_lengths=None,
+    kv_index=None,
+    causal=False,
+    q_times=None,
+    kv_times=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    return_weights=False,
+    **inputs,
+):
+    """softmax(scale q k^T + bias) v for each sample and head: (Nq, heads * Dv); with return_weights also the weights.
+
+    ``bias`` is whatever plait.ops.attention takes. ``inputs`` are the C operator's names of its biases (relative_bias,
+    relative_index, pair_bias, pair_offsets), and key and counter of the random bits.
+    """
+    inputs |= {"heads": heads, "kv_heads": kv_heads, "kv_lengths": kv_lengths, "kv_index": kv_index, "causal": causal}
+    inputs |= {"q_times": q_times, "kv_times": kv_times, "bias": bias, "scale": scale, "dropout": dropout}
+    c = _Call(q, k, v, q_offsets, kv_offsets, **inputs)
     width = c.v.shape[1] // c.kv_heads
     out = np.zeros((len(c.q), c.heads * width))
     for b, h in c.pieces():
         _, _, v = c.parts(b, h)
         out[c.query_rows[b], h * width : (h + 1) * width] = (c.weights(b, h) * c.kept(b, h)) @ v
-    return out
+    return (out, _weights(c)) if return_weights else out
 
 
-def attention_weights(*args, **kwargs):
-    """List of the softmax weights of each sample (heads, Tq, Tk), before dropout."""
-    c = _Call(*args, **kwargs)
+def attention_weights(q, k, v, q_offsets, kv_offsets, **options):
+    """List of the softmax weights of each sample (heads, Tq, Tk), before dropout. Arguments as of attention."""
+    return _weights(_Call(q, k, v, q_offsets, kv_offsets, **options))
+
+
+def _weights(c):
     return [np.stack([c.weights(b, h) for h in range(c.heads)]) for b in range(len(c.query_rows))]
 
 
-def attention_backward(dout, *args, **kwargs):
+def attention_backward(dout, q, k, v, q_offsets, kv_offsets, **options):
     """Gradients of q, k, v and of the two differentiable biases.
 
     With P the weights: dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(P dP)), dQ = scale dS K, dK = scale dS^T Q.
     """
-    c = _Call(*args, **kwargs)
+    c = _Call(q, k, v, q_offsets, kv_offsets, **options)
     width = c.v.shape[1] // c.kv_heads
     dq, dk, dv = np.zeros_like(c.q), np.zeros_like(c.k), np.zeros_like(c.v)
     dbias = None if c.bias is None else np.zeros_like(c.bias)

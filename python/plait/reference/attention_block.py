@@ -34,14 +34,15 @@ def attention_block(
     bias,
     out_weight,
     out_bias,
+    *,
+    heads,
+    kv_heads=None,
     context=None,
     context_offsets=None,
     context_weight=None,
     context_bias=None,
-    heads=1,
-    kv_heads=1,
     causal=False,
-    scale=0.0,
+    scale=None,
     dropout=0.0,
     pre_norm=True,
     norm="layer",
@@ -50,7 +51,11 @@ def attention_block(
     key=0,
     counter=0,
 ):
-    """x + drop(attention(norm(x))), or norm(x + drop(attention(x))) for post-norm."""
+    """x + drop(attention(norm(x))), or norm(x + drop(attention(x))) for post-norm.
+
+    A scale of 0, as the C operator has it, is the default too: 1 / sqrt(Dh).
+    """
+    kv_heads = heads if kv_heads is None else kv_heads
 
     def branch(rows):
         q, k, v = _project(rows, context, weight, bias, context_weight, context_bias, heads, kv_heads)
@@ -83,14 +88,15 @@ def attention_block_backward(
     bias,
     out_weight,
     out_bias,
+    *,
+    heads,
+    kv_heads=None,
     context=None,
     context_offsets=None,
     context_weight=None,
     context_bias=None,
-    heads=1,
-    kv_heads=1,
     causal=False,
-    scale=0.0,
+    scale=None,
     dropout=0.0,
     pre_norm=True,
     norm="layer",
@@ -99,6 +105,7 @@ def attention_block_backward(
     key=0,
     counter=0,
 ):
+    kv_heads = heads if kv_heads is None else kv_heads
     keep = _kept(x, offsets, context_offsets)
     options = {
         "heads": heads,

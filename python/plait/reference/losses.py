@@ -40,18 +40,24 @@ def _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduct
     return targets
 
 
-def cross_entropy(logits, labels, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
+def _counted(labels, ignore_index, present):
+    """Labels, with ignore_index for rows that are not present."""
+    labels = np.asarray(labels)
+    return labels if present is None else np.where(np.asarray(present) != 0, labels, ignore_index)
+
+
+def cross_entropy(logits, labels, label_smoothing=0.0, ignore_index=-100, reduction="mean", weight=None, present=None):
     """-sum over classes of target log softmax(logits); smoothing as in arXiv 1512.00567, section 7."""
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    logits, labels = np.asarray(logits, np.float64), _counted(labels, ignore_index, present)
     targets = _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduction)
     rows = -np.sum(targets * _log_softmax(logits, 1), axis=1)
     return rows if reduction == "none" else np.asarray(rows.sum())
 
 
 def cross_entropy_backward(
-    dloss, logits, labels, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean"
+    dloss, logits, labels, label_smoothing=0.0, ignore_index=-100, reduction="mean", weight=None, present=None
 ):
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    logits, labels = np.asarray(logits, np.float64), _counted(labels, ignore_index, present)
     targets = _label_targets(logits, labels, weight, label_smoothing, ignore_index, reduction)
     dlogits = np.exp(_log_softmax(logits, 1)) * targets.sum(1, keepdims=True) - targets
     return dlogits * (np.reshape(dloss, (-1, 1)) if reduction == "none" else dloss), None, None

@@ -38,9 +38,10 @@ def add_positions_backward(dy, x, offsets, table=None, start=None):
     return dy, None, dtable, None
 
 
-def _turn(x, direction, offsets, times, start, heads, interleaved, base, rotary_dim):
+def _turn(x, direction, offsets, heads, times, base, interleaved, start, rotary_dim):
     x = np.asarray(x, np.float64)
-    position = positions(offsets, start) if times is None else np.asarray(times, np.float64).sum(0)
+    position = positions(offsets, start) if times is None else np.atleast_2d(np.asarray(times, np.float64)).sum(0)
+    rotary_dim = x.shape[1] // heads if rotary_dim is None else rotary_dim
     angle = position[:, None] * base ** (-np.arange(0, rotary_dim, 2) / rotary_dim)
     sin, cos = direction * np.sin(angle)[:, None], np.cos(angle)[:, None]  # the same for all heads
     y = x.reshape(len(x), heads, x.shape[1] // heads).copy()
@@ -54,13 +55,14 @@ def _turn(x, direction, offsets, times, start, heads, interleaved, base, rotary_
     return y.reshape(x.shape)
 
 
-def rope(x, offsets, times=None, start=None, heads=1, interleaved=False, base=10000.0, rotary_dim=2):
+def rope(x, offsets, heads, *, times=None, base=10000.0, interleaved=False, start=None, rotary_dim=None):
     """Pairs of columns turned by position * base^(-2i / rotary_dim). Su et al., arXiv 2104.09864.
 
-    ``times`` is (2, N): seconds, and what float32 left of them.
+    ``times`` are seconds (N,), or (2, N): rounded seconds, and what rounding left of them. ``rotary_dim`` is the whole
+    head unless given.
     """
-    return _turn(x, 1, offsets, times, start, heads, interleaved, base, rotary_dim)
+    return _turn(x, 1, offsets, heads, times, base, interleaved, start, rotary_dim)
 
 
-def rope_backward(dy, x, offsets, times=None, start=None, heads=1, interleaved=False, base=10000.0, rotary_dim=2):
-    return _turn(dy, -1, offsets, times, start, heads, interleaved, base, rotary_dim), None, None, None
+def rope_backward(dy, x, offsets, heads, *, times=None, base=10000.0, interleaved=False, start=None, rotary_dim=None):
+    return _turn(dy, -1, offsets, heads, times, base, interleaved, start, rotary_dim), None, None, None

@@ -17,7 +17,11 @@ def _segments(rows, offsets, samples):
 
 
 def stream_concat(rows, offsets, samples=-1):
-    """Lists of rows (N_i, D) and offsets (B + 1,) or None: per sample, the segments one after the other."""
+    """Per sample, the segments one after the other: rows.
+
+    Not called as ``plait.ops.stream_concat``, which takes streams: here are a list of their rows (N_i, D) and a list of
+    their offsets (B + 1,), None for rows that every sample gets.
+    """
     rows = [np.asarray(r, np.float64) for r in rows]
     samples = next((len(o) - 1 for o in offsets if o is not None), samples)
     streams = [_segments(r, o, samples) for r, o in zip(rows, offsets, strict=True)]
@@ -38,7 +42,11 @@ def stream_concat_backward(dy, rows, offsets, samples=-1):
 
 
 def stream_split(x, offsets, parts):
-    """Rows x (N, D) with offsets (B + 1,) and the offsets of each part (P, B + 1): P matrices of rows."""
+    """Each sample's rows dealt out to P parts: P matrices of rows.
+
+    Not called as ``plait.ops.stream_split``, which takes a stream: here are its rows x (N, D), its offsets (B + 1,),
+    and the offsets of each part (P, B + 1).
+    """
     x = np.asarray(x, np.float64)
     out = [[np.zeros((0, x.shape[1]))] for _ in parts]
     at = 0
@@ -58,8 +66,10 @@ def stream_split_backward(douts, x, offsets, parts):
 # ---------------------------------------------------------------- pooling
 
 
-def pool(x, offsets, mode="mean"):
-    """One row a sample: mean, max, first or last of its rows; zeros where it has none."""
+def pool(x, offsets, mode="mean", scores=None):
+    """One row a sample: mean, max, first or last of its rows, or attention_pool; zeros where it has none."""
+    if mode == "attention":
+        return attention_pool(x, offsets, scores)
     x = np.asarray(x, np.float64)
     y = np.zeros((len(offsets) - 1, x.shape[1]))
     for b, rows in enumerate(_segments(x, offsets, 0)):
@@ -72,7 +82,9 @@ def pool(x, offsets, mode="mean"):
     return y
 
 
-def pool_backward(dy, x, offsets, mode="mean"):
+def pool_backward(dy, x, offsets, mode="mean", scores=None):
+    if mode == "attention":
+        return attention_pool_backward(dy, x, offsets, scores)
     x = np.asarray(x, np.float64)
     dx = np.zeros(x.shape)
     for b, (begin, end) in enumerate(pairwise(offsets)):
@@ -129,7 +141,7 @@ def _to_patches(images, weight):
 
 
 def patch_embed(images, weight, bias=None):
-    """A linear layer on the patches (c, ph, pw) of pictures (B, H, W, C)."""
+    """A linear layer on the patches (c, ph, pw) of pictures (B, H, W, C): the rows of the stream."""
     images, weight = np.asarray(images, np.float64), np.asarray(weight, np.float64)
     y = _to_patches(images, weight) @ weight.reshape(weight.shape[0], -1).T
     return y if bias is None else y + np.asarray(bias, np.float64)
