@@ -251,7 +251,7 @@ def test_create_model_refuses_another_format_or_version(change, message):
         (lambda m: m.encode_text([[1], [1] * 7]), ValueError, r"texts\[1\] has 7 tokens, expected at most 6"),
         (lambda m: m.encode_image([GREY[0], None]), TypeError, r"images\[1\] is NoneType, expected a picture"),
         (lambda m: m.encode_image([GREY[0].tolist(), [[1], [2, 3]]]), TypeError, r"images\[1\] is list"),
-        (lambda m: m.encode_image([GREY[0], GREY[0, 1:]]), ValueError, r"images\[1\] has shape \(7, 8\), expected .8, 8"),
+        (lambda m: m.encode_image([GREY[0], GREY[0, :7]]), ValueError, r"images\[1\] has shape \(7, 8\), expected"),
         (lambda m: m.encode_image([]), ValueError, r"images has shape \(0,\), expected \(B, 8, 8, 1\)"),
         (lambda m: m.encode_text([[29], [], [1, 30]]), IndexError, r"encode_text: texts\[2\] holds 30, .* 0 to 29"),
         (lambda m: m.encode_text([[-1]]), IndexError, r"encode_text: texts\[0\] holds -1"),
