@@ -349,6 +349,7 @@ pl_status pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name
 
 void pl__dnnl_drop_cache(void)
 {
+    for (int i = 0; i < SEEN_SLOTS; i++) __atomic_store_n(&seen[i], 0, __ATOMIC_RELAXED); /* as in a new process */
     for (;;) {
         pl__table_lock();
         const bool any = oldest != NULL;
