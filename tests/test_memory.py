@@ -96,6 +96,37 @@ def test_a_failed_allocation_is_a_clean_memory_error(case, persistent):
             np.testing.assert_array_equal(g, want)
 
 
+@pytest.mark.parametrize("persistent", [False, True], ids=["once", "from-then-on"])
+def test_a_failed_allocation_while_a_weight_is_packed(persistent):
+    linear, none = _core.operators["linear"], (None,) * 3
+    x, weight = np.ones((13, 24), np.float32), np.ones((40, 24), np.float32)
+
+    def step():
+        pack = _core.Pack()
+        (y,), record = linear((x, weight, None), 3, {"activation": None}, 0, 0, (None, pack, None))
+        return y, *record.backward((y,), none, 3, 0)[:2], pack.nbytes
+
+    expected = step()
+    _core.empty_cache()
+    before, taken, errors = counters(), _core.counters()["allocations"], 0
+    step()
+    needed = _core.counters()["allocations"] - taken
+    for n in range(1, needed + 1):
+        _core.empty_cache()
+        _core.fail_at(n, persistent)
+        try:
+            step()
+        except MemoryError:
+            errors += 1
+        finally:
+            _core.fail_at(0)
+        _core.empty_cache()
+        assert counters() == before, f"allocation {n} of {needed}"
+    assert errors == needed if persistent else errors > 3
+    for got, e in zip(step(), expected, strict=True):
+        np.testing.assert_array_equal(got, e)
+
+
 def test_the_switch_itself():
     """fail_at would make the tests above pass if it did nothing."""
     _core.empty_cache()
