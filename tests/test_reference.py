@@ -74,6 +74,7 @@ CALLS = {
         call(*CROSS, heads=2, bias=ops.RelativeBias(RELATIVE, distance)),
         call(*CROSS, heads=2, bias=ops.RelativeBias(RELATIVE, distance(4, 4))),
         call(*CROSS, heads=2, bias=(RELATIVE, distance)),
+        call(Q, K, V, [0, 1, 4, 6], [0, 5, 7, 9], heads=2, bias=(RELATIVE, distance)),  # longest: 3 and 5
         call(*CROSS, heads=2, bias=(RELATIVE, distance(5, 6)), kv_lengths=[3, 0, 2]),
         call(*CROSS, heads=2, bias=(RELATIVE, distance), kv_index=[1, 1, 1], kv_lengths=[1, 1, 1]),
         call(Q, K, V, *CROSS[3:], heads=2, bias=ops.PairBias(PAIR_VALUES, PAIR_OFFSETS)),
