@@ -181,6 +181,7 @@ def test_wrong_texts_are_errors():
         tokenizer.encode(["a", 1])
     with pytest.raises(ValueError, match="text 1 has 3 tokens, expected at most 2"):
         tokenizer.encode(["a", "a a a"], max_length=2)
-    assert tokenizer.encode(["a a a"], max_length=2, truncate=True)[0].tolist() == [2, 2]
+    with pytest.warns(UserWarning, match="1 texts were cut to 2 tokens"):
+        assert tokenizer.encode(["a a a"], max_length=2, truncate=True)[0].tolist() == [2, 2]
     with pytest.raises(ValueError, match="max_length is 0"):
         tokenizer.encode(["a"], max_length=0)

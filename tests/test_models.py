@@ -164,7 +164,7 @@ def model():
 
 
 def test_pictures_of_any_layout_and_scale_give_the_same(model):
-    due = model.encode_image(GREY).data
+    due = np.asarray(model.encode_image(GREY))
     scaled = GREY.astype(np.float32) / 255
     same = {
         "channel": GREY[..., None],
@@ -176,10 +176,10 @@ def test_pictures_of_any_layout_and_scale_give_the_same(model):
         "list": scaled.tolist(),
     }
     for name, images in same.items():
-        np.testing.assert_allclose(model.encode_image(images).data, due, rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(np.asarray(model.encode_image(images)), due, rtol=0, atol=1e-5, err_msg=name)
     read_only = GREY.copy()
     read_only.setflags(write=False)
-    assert model.encode_image(read_only).data.tobytes() == due.tobytes()
+    assert np.asarray(model.encode_image(read_only)).tobytes() == due.tobytes()
     assert model.encode_image(np.repeat(GREY, 2, axis=0)[::2]).data.tobytes() == due.tobytes()
 
 
@@ -191,7 +191,7 @@ def test_pictures_have_gradients(model):
 
 
 def test_texts_of_any_kind_give_the_same(model):
-    due = model.encode_text(TEXTS).data
+    due = np.asarray(model.encode_text(TEXTS))
     flat = np.concatenate(TEXTS)
     offsets = np.cumsum([0, *map(len, TEXTS)])
     same = {
@@ -201,10 +201,10 @@ def test_texts_of_any_kind_give_the_same(model):
         "stream": plait.Stream(flat, offsets),
     }
     for name, texts in same.items():
-        assert model.encode_text(texts).data.tobytes() == due.tobytes(), name
+        assert np.asarray(model.encode_text(texts)).tobytes() == due.tobytes(), name
     equal = np.array([[1, 2], [3, 4]])
-    assert model.encode_text(equal).data.tobytes() == model.encode_text(equal.tolist()).data.tobytes()
-    np.testing.assert_array_equal(model.encode_text([[1, 2], []]).data[1], 0)  # an absent text
+    assert np.asarray(model.encode_text(equal)).tobytes() == model.encode_text(equal.tolist()).data.tobytes()
+    np.testing.assert_array_equal(np.asarray(model.encode_text([[1, 2], []]))[1], 0)  # an absent text
 
 
 def test_the_class_takes_a_dict_and_the_dataclass():
@@ -236,27 +236,38 @@ def test_create_model_refuses_another_format_or_version(change, message):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: m.encode_image(GREY[0]), ValueError, r"images has shape \(8, 8\), expected \(B, 8, 8, 1\)"),
-        (lambda m: m.encode_image(GREY[:, :7]), ValueError, r"images has shape \(5, 7, 8, 1\)"),
-        (lambda m: m.encode_image(np.zeros((2, 8, 8, 3), np.uint8)), ValueError, r"images has shape \(2, 8, 8, 3\)"),
-        (lambda m: m.encode_image(GREY.astype(int)), TypeError, "images has dtype int64, expected uint8 or floating"),
-        (lambda m: m.encode_image(np.full((1, 8, 8), None)), TypeError, "images has dtype object"),
-        (lambda m: m.encode_image("cat.png"), TypeError, "images has dtype"),
-        (lambda m: m.encode_text("cat"), TypeError, "texts is one str"),
+        (lambda m: m.encode_image(GREY[0, :7]), ValueError, r"images\[0\] has shape \(7, 8, 1\), expected \(8, 8, 1\)"),
+        (lambda m: m.encode_image(GREY[:, :7]), ValueError, r"images\[0\] has shape \(5, 7, 8\), expected \(8, 8, 1\)"),
+        (lambda m: m.encode_image(np.zeros((2, 8, 8, 3), np.uint8)), ValueError, r"images\[0\] has shape \(8, 8, 3\)"),
+        (
+            lambda m: m.encode_image(np.zeros((2, 2, 8, 8, 1), np.uint8)),
+            ValueError,
+            r"images has shape \(2, 2, 8, 8, 1",
+        ),
+        (
+            lambda m: m.encode_image(GREY.astype(int)),
+            TypeError,
+            r"images\[0\] has dtype int64, expected uint8 or float",
+        ),
+        (lambda m: m.encode_image(np.full((1, 8, 8), None)), TypeError, r"images\[0\] has dtype object"),
+        (lambda m: m.encode_image("cat.png"), ValueError, r"images\[0\] is a picture, but the model has no image proc"),
+        (lambda m: m.encode_image(7), TypeError, "images is int, expected pictures"),
+        (lambda m: m.encode_text("cat"), ValueError, "the model has no tokenizer"),
         (lambda m: m.encode_text(["cat"]), ValueError, "the model has no tokenizer"),
         (lambda m: m.encode_text([["cat"]]), TypeError, r"texts\[0\] has dtype"),
         (lambda m: m.encode_text([[1, 2.5]]), TypeError, r"texts\[0\] has dtype float64"),
-        (lambda m: m.encode_text([1, 2]), ValueError, r"texts\[0\] has shape \(\)"),
+        (lambda m: m.encode_text([1, [2]]), ValueError, r"texts\[0\] has shape \(\)"),
+        (lambda m: m.encode_text(["cat", [1]]), TypeError, r"texts\[1\] is list beside str, expected strings only"),
         (lambda m: m.encode_text(7), TypeError, "texts is int"),
         (lambda m: m.encode_text([[1], [1] * 7]), ValueError, r"texts\[1\] has 7 tokens, expected at most 6"),
         (lambda m: m.encode_image([GREY[0], None]), TypeError, r"images\[1\] is NoneType, expected a picture"),
-        (lambda m: m.encode_image([GREY[0].tolist(), [[1], [2, 3]]]), TypeError, r"images\[1\] is list"),
-        (lambda m: m.encode_image([GREY[0], GREY[0, :7]]), ValueError, r"images\[1\] has shape \(7, 8\), expected"),
-        (lambda m: m.encode_image([]), ValueError, r"images has shape \(0,\), expected \(B, 8, 8, 1\)"),
+        (lambda m: m.encode_image(iter([GREY[0], None])), TypeError, r"images\[1\] is NoneType"),
+        (lambda m: m.encode_image([GREY[0], [[1], [2, 3]]]), TypeError, r"images\[1\] is list"),
+        (lambda m: m.encode_image([GREY[0], GREY[0, :7]]), ValueError, r"images\[1\] has shape \(7, 8, 1\), expect"),
         (lambda m: m.encode_text([[29], [], [1, 30]]), IndexError, r"encode_text: texts\[2\] holds 30, .* 0 to 29"),
         (lambda m: m.encode_text([[-1]]), IndexError, r"encode_text: texts\[0\] holds -1"),
         (lambda m: m.encode_text(plait.Stream(np.array([1, 2, 99]), [0, 2, 3])), IndexError, r"texts\[1\] holds 99"),
-        (lambda m: m.encode_text(plait.Stream(np.zeros((2, 1), int), [0, 2])), TypeError, "whole numbers"),
+        (lambda m: m.encode_text(plait.Stream(np.zeros((2, 1), int), [0, 2])), ValueError, "whole numbers"),
         (lambda m: m.embed_texts([[1]], batch_size=0), ValueError, "batch_size is 0"),
     ],
 )
@@ -273,8 +284,8 @@ def test_embedding_in_batches_is_the_same_as_at_once(model):
     finally:
         model.eval()
     with plait.no_grad():  # the same kernels: a recorded forward keeps what backward needs
-        assert images.tobytes() == model.encode_image(GREY).data.tobytes()
-        assert texts.tobytes() == model.encode_text(TEXTS).data.tobytes()
+        assert images.tobytes() == np.asarray(model.encode_image(GREY)).tobytes()
+        assert texts.tobytes() == np.asarray(model.encode_text(TEXTS)).tobytes()
     assert type(images) is np.ndarray
     assert model.embed_images(GREY[:0]).shape == (0, 8)
 
@@ -297,15 +308,18 @@ def test_a_tokenizer_belongs_to_the_model(tmp_path):
     model = plait.create_model(TINY).eval()
     model.tokenizer = WordTokenizer(["small", "omega"], "abc")
     ids = model.tokenizer.encode(["small omega", "cab"])
-    assert model.encode_text(["small omega", "cab"]).data.tobytes() == model.encode_text(ids).data.tobytes()
+    assert (
+        np.asarray(model.encode_text(["small omega", "cab"])).tobytes() == np.asarray(model.encode_text(ids)).tobytes()
+    )
     with pytest.raises(ValueError, match="7 tokens, expected at most 6"):
         model.encode_text(["abcabca"])
-    cut = model.encode_text(["abcabca"], truncate=True)
-    assert cut.data.tobytes() == model.encode_text(["abcabc"]).data.tobytes()
+    with pytest.warns(UserWarning, match="1 texts were cut to 6 tokens, the first is number 0"):
+        cut = model.encode_text(["abcabca"], truncate=True)
+    assert cut.data.tobytes() == np.asarray(model.encode_text(["abcabc"])).tobytes()
     model.save(tmp_path / "m")
     again = plait.load(tmp_path / "m")
     assert again.tokenizer.to_json() == model.tokenizer.to_json()
-    assert again.encode_text(["small cab"]).data.tobytes() == model.encode_text(["small cab"]).data.tobytes()
+    assert again.encode_text(["small cab"]).data.tobytes() == np.asarray(model.encode_text(["small cab"])).tobytes()
     with pytest.raises(ValueError, match="tokenizer has 41 ids, expected at most 30"):
         model.tokenizer = WordTokenizer([f"w{i}" for i in range(40)])
 
@@ -358,7 +372,7 @@ BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), FileNotFoundError, "config.json is missing"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors is missing"),
     "truncated weights": (cut, ValueError, "truncated"),
-    "linked weights": (linked, ValueError, "model.safetensors: expected a regular file"),
+    "linked weights": (linked, ValueError, "model.safetensors: a link to .*, expected a regular file"),
     "missing tensor": (weights(lambda a: a.pop("text.positions")), KeyError, "tensor text.positions is missing"),
     "extra tensor": (weights(lambda a: a.update(evil=np.ones(3))), KeyError, "tensor evil is not part of the model"),
     "mis-shaped tensor": (
@@ -369,7 +383,7 @@ BROKEN = {
     "whole numbers": (
         weights(lambda a: a.update({"image.positions": np.ones((4, 8), np.int32)})),
         ValueError,
-        r"image\.positions has dtype I32",
+        r"image\.positions has dtype int32, expected a floating dtype",
     ),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), ValueError, "config.json: not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), ValueError, "expected an object"),

@@ -19,7 +19,7 @@ from plait.tensor import Tensor, no_grad
 from plait import nn, optim  # isort: skip  (they take the names above from this module)
 
 # Imported on first use, so that `import plait` stays quick.
-_MODULES = ("data", "evaluate", "io", "models", "train")
+_MODULES = ("data", "evaluate", "io", "models", "processing", "search", "train")
 _NAMES = {
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
@@ -49,7 +49,9 @@ __all__ = [
     "operator",
     "ops",
     "optim",
+    "processing",
     "reference",
+    "search",
     "seed",
     "set_num_threads",
     "show_config",

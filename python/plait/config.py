@@ -11,7 +11,7 @@ from plait import _core
 
 __all__ = ["show_config"]
 
-_OPTIONAL = ("matplotlib", "ml_dtypes", "pillow", "safetensors", "tqdm")
+_OPTIONAL = ("matplotlib", "milvus-lite", "ml_dtypes", "pillow", "pymilvus", "safetensors", "tokenizers", "tqdm")
 
 
 def show_config() -> dict:

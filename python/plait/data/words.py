@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -112,7 +113,7 @@ class WordTokenizer:
         max_length : int, optional
             The largest number of tokens a text may have, for models with a table of positions.
         truncate : bool, default False
-            Drop what exceeds `max_length` instead of raising an error.
+            Drop what exceeds `max_length` instead of raising an error; a warning counts such texts.
 
         Returns
         -------
@@ -130,7 +131,7 @@ class WordTokenizer:
             raise TypeError("WordTokenizer.encode: texts is one str, expected a sequence of them")
         if max_length is not None and max_length < 1:
             raise ValueError(f"WordTokenizer.encode: max_length is {max_length}, expected at least 1")
-        encoded = []
+        encoded, cut = [], []
         for i, text in enumerate(texts):
             ids = self._ids(text)
             if max_length is not None and len(ids) > max_length:
@@ -139,8 +140,14 @@ class WordTokenizer:
                         f"WordTokenizer.encode: text {i} has {len(ids)} tokens, expected at most {max_length}; "
                         "truncate=True cuts it"
                     )
+                cut.append(i)
                 ids = ids[:max_length]
             encoded.append(np.array(ids, np.int64))
+        if cut:
+            warnings.warn(
+                f"WordTokenizer.encode: {len(cut)} texts were cut to {max_length} tokens, the first is number {cut[0]}",
+                stacklevel=2,
+            )
         return encoded
 
     def tokens(self, text: str) -> list[str]:

@@ -2,11 +2,13 @@
 
 from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from .files import atomic_file, atomic_folder, read_file, write_file
+from .folder import Folder
 from .models import load_model, save_model
-from .tensors import TensorInfo, load_tensors, read_header, save_tensors
+from .tensors import TensorInfo, load_tensors, map_tensors, read_header, save_tensors
 
 __all__ = [
     "Checkpoint",
+    "Folder",
     "TensorInfo",
     "atomic_file",
     "atomic_folder",
@@ -14,6 +16,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_tensors",
+    "map_tensors",
     "read_file",
     "read_header",
     "save_checkpoint",

@@ -49,7 +49,7 @@ def open_regular(path, folder: int | None = None) -> int:
     return fd
 
 
-def read_file(path, limit: int, folder: int | None = None) -> bytes:
+def read_file(path, limit: int, folder: int | None = None, opened: int | None = None) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
     Parameters
@@ -59,6 +59,8 @@ def read_file(path, limit: int, folder: int | None = None) -> bytes:
     limit : int
     folder : int, optional
         Descriptor of the folder that a relative path starts from.
+    opened : int, optional
+        Descriptor of the file itself, which is closed; `path` is for messages then.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def read_file(path, limit: int, folder: int | None = None) -> bytes:
     ...     plait.io.read_file(os.path.join(folder, "a"), limit=100)
     b'content'
     """
-    with open(open_regular(path, folder), "rb") as file:
+    with open(open_regular(path, folder) if opened is None else opened, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"{path}: larger than {limit} bytes, which is more than such a file can need")

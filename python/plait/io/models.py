@@ -1,20 +1,19 @@
 """A model in a folder: ``config.json`` with a closed schema, ``model.safetensors``, and ``tokenizer.json`` if any.
 
 All three are data. The type of a model is looked up in a table of this library, and nothing is built before the
-configuration and the header of the weights were found to fit each other.
+configuration and the header of the weights were found to fit each other. Checkpoints of other libraries go through
+``plait.models.pretrained``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-from pathlib import Path
 
 from . import strictjson
-from .files import atomic_folder, read_file
+from .files import atomic_folder
+from .folder import Folder
 from .schema import unparse
-from .tensors import load_tensors, read_header, save_tensors
+from .tensors import map_tensors, save_tensors
 
 __all__ = ["load_model", "save_model"]
 
@@ -23,7 +22,6 @@ _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.j
 _MAX_CONFIG = 1 << 20
 _MAX_TOKENIZER = 64 << 20
 _SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
-_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class TensorNameError(KeyError):
@@ -35,6 +33,9 @@ class TensorNameError(KeyError):
 
 def save_model(model, folder) -> None:
     """Writes a model to a folder, whole or not at all.
+
+    A model that came from another library's checkpoint is written in the layout of that, as float32, for that library
+    to load; others in plait's own.
 
     Parameters
     ----------
@@ -60,8 +61,12 @@ def save_model(model, folder) -> None:
     >>> bool((again.logit_scale.data == model.logit_scale.data).all())
     True
     """
+    from plait.models.pretrained.source import save_pretrained
     from plait.models.registry import type_name
 
+    if getattr(model, "source", None) is not None:
+        save_pretrained(model, folder)
+        return
     config = {"format": _FORMAT, "version": _VERSION, "type": type_name(model), "config": unparse(model.config)}
     tokenizer = getattr(model, "tokenizer", None)
     with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER)) as new:
@@ -71,23 +76,38 @@ def save_model(model, folder) -> None:
             (new / _TOKENIZER).write_bytes(strictjson.dumps(tokenizer.to_json(), _TOKENIZER))
 
 
-def load_model(folder):
-    """Reads the model that ``save_model`` wrote; also known as ``plait.load``.
+def load_model(folder, strict: bool = True, image_size: int | None = None, seed: int = 0):
+    """Reads a model from a folder; also known as ``plait.load``.
 
-    The result is in evaluation mode; call ``.train()`` to go on training.
+    The folder is one that ``model.save`` wrote, or a checkpoint of another library as its hub or ``save_pretrained``
+    lays it out: transformers (CLIP, SigLIP, SigLIP 2, BERT, RoBERTa, DistilBERT, the text side of CLAP, ViT, DINOv2),
+    sentence-transformers, open_clip, or a file with the names of the original CLIP. docs/checkpoints.md lists them with
+    how exact they are. Weights are mapped and not read: what is never used costs nothing, and processes share it.
+
+    The result is in evaluation mode; call ``.train()`` to go on training. Nothing that comes with a model is run: files
+    are JSON and safetensors, and others are refused.
 
     Parameters
     ----------
     folder : path-like
+    strict : bool
+        Whether missing and unexpected tensors are an error. With False missing ones begin as those of a new model, and
+        both are logged and returned.
+    image_size : int, optional
+        Pictures of another size than the model was trained with: its positions are interpolated (bicubic), and the
+        image processor makes pictures of this size.
+    seed : int
+        Of tensors that are missing.
 
     Returns
     -------
-    Module
+    Module, or (Module, LoadResult) where `strict` is False
+        A ``DualEncoder``, ``TextEncoder`` or ``ImageEncoder``.
 
     Raises
     ------
     FileNotFoundError
-        The folder, ``config.json`` or ``model.safetensors`` is missing.
+        The folder, its configuration or its weights are missing.
     KeyError
         The weights lack a tensor of the model, or hold one that it does not have.
     ValueError
@@ -103,51 +123,68 @@ def load_model(folder):
     >>> bool((again.logit_scale.data == model.logit_scale.data).all()), again.training
     (True, False)
     """
-    from plait.models.registry import build, parse_config
-    from plait.nn import init
+    from plait.models.pretrained.load import load_pretrained
 
-    with _opened(folder) as fd:
-        model_type, config = _read_config(fd, parse_config)
-        infos = read_header(_WEIGHTS, fd)
-        held, due = sum(math.prod(i.shape) for i in infos.values()), config.count_parameters()
-        if due > held + _SLACK:
-            raise ValueError(f"{_WEIGHTS} holds {held:,} values, but {_CONFIG} describes a model of {due:,}")
-        with init.blank():
+    with _explained(folder), Folder(folder) as found:
+        config = found.find_json(_CONFIG, _MAX_CONFIG)
+        if isinstance(config, dict) and "model_type" not in config and ("format" in config or "type" in config):
+            if image_size is not None:
+                raise ValueError("image_size is for checkpoints of other libraries")
+            model, result = _load_own(found, config, strict, seed)
+        else:
+            model, result = load_pretrained(found, strict, image_size, seed)
+    return model if strict else (model, result)
+
+
+def _load_own(folder, config, strict, seed):
+    from plait.models.registry import build, parse_config
+    from plait.nn import LoadResult, init
+
+    model_type, config = _read_config(config, parse_config)
+    arrays = map_tensors(_WEIGHTS, opened=folder.open(_WEIGHTS))
+    held, due = sum(a.size for a in arrays.values()), config.count_parameters()
+    if due > held + _SLACK:
+        raise ValueError(f"{_WEIGHTS} holds {held:,} values, but {_CONFIG} describes a model of {due:,}")
+    with init.hollow():
+        model = build(model_type, config)
+    own = model.state_dict()
+    missing, extra = [n for n in own if n not in arrays], [n for n in arrays if n not in own]
+    if strict:
+        _refuse(missing, extra)
+    for name in own.keys() & arrays.keys():
+        if arrays[name].shape != own[name].shape:
+            raise ValueError(f"{_WEIGHTS}: {name} has shape {arrays[name].shape}, expected {own[name].shape}")
+        if own[name].dtype.kind == "f" and arrays[name].dtype.kind not in "fV":
+            raise ValueError(f"{_WEIGHTS}: {name} has dtype {arrays[name].dtype}, expected a floating dtype")
+    if missing:
+        with init.seeded(seed):
             model = build(model_type, config)
-        _compare(infos, model.state_dict())
-        model.load_state_dict(load_tensors(_WEIGHTS, fd))
-        with contextlib.suppress(FileNotFoundError):
-            data = read_file(_TOKENIZER, _MAX_TOKENIZER, fd)
-            model.tokenizer = _tokenizer(strictjson.loads(data, _TOKENIZER))
-    return model.eval()
+    for name, target in (*model.named_parameters(), *model.named_buffers()):
+        if name in arrays:
+            (target.adopt if hasattr(target, "adopt") else target.assign)(arrays[name])
+    data = folder.find_json(_TOKENIZER, _MAX_TOKENIZER)
+    if data is not None:
+        model.tokenizer = _tokenizer(data)
+    return model.eval(), LoadResult(missing, extra)
 
 
 @contextlib.contextmanager
-def _opened(folder):
-    # Files are opened relative to one descriptor, so that all are of the same model if another one is saved meanwhile.
-    path = Path(folder)
+def _explained(folder):
+    """Errors that begin with the folder."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such folder") from None
-    except NotADirectoryError:
-        raise ValueError(f"{path}: expected the folder of a model, got a file") from None
-    try:
-        yield fd
+        yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: {error.filename or error} is missing") from None
+        if error.filename is None:  # the folder itself
+            raise
+        raise FileNotFoundError(f"{folder}: {error.filename} is missing") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        text = str(error)
+        raise ValueError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
     except KeyError as error:
-        raise TensorNameError(f"{path}: {error.args[0]}") from None
-    finally:
-        os.close(fd)
+        raise TensorNameError(f"{folder}: {error.args[0]}") from None
 
 
-def _read_config(fd, parse_config):
-    data = strictjson.loads(read_file(_CONFIG, _MAX_CONFIG, fd), _CONFIG)
-    if not isinstance(data, dict):
-        raise ValueError(f"{_CONFIG}: expected an object")
+def _read_config(data, parse_config):
     for key in ("format", "version", "type", "config"):
         if key not in data:
             raise ValueError(f"{_CONFIG}: {key} is missing")
@@ -167,21 +204,15 @@ def check_version(data, where):
         raise ValueError(f"{where}: version is {repr(version)[:60]}, expected {_VERSION}")
 
 
-def _compare(infos, own):
-    missing = [name for name in own if name not in infos]
+def _refuse(missing, extra):
     if missing:
-        raise TensorNameError(f"{_WEIGHTS}: tensor {missing[0]} is missing{_more(missing)}")
-    extra = [name for name in infos if name not in own]
+        raise TensorNameError(f"{_WEIGHTS}: tensor {missing[0]} is missing{more(missing)}")
     if extra:
-        raise TensorNameError(f"{_WEIGHTS}: tensor {extra[0]} is not part of the model{_more(extra)}")
-    for name, info in infos.items():
-        if info.shape != own[name].shape:
-            raise ValueError(f"{_WEIGHTS}: {name} has shape {info.shape}, expected {own[name].shape}")
-        if own[name].dtype.kind == "f" and info.dtype not in _FLOATS:
-            raise ValueError(f"{_WEIGHTS}: {name} has dtype {info.dtype}, expected one of {', '.join(_FLOATS)}")
+        raise TensorNameError(f"{_WEIGHTS}: tensor {extra[0]} is not part of the model{more(extra)}")
 
 
-def _more(names):
+def more(names):
+    """How many there are beside the first, for messages."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 

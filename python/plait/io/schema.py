@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["choice", "flag", "integer", "number", "numbers", "parse", "section", "unparse"]
+__all__ = ["choice", "flag", "integer", "number", "numbers", "parse", "section", "sections", "unparse", "words"]
 
 _REQUIRED = dataclasses.MISSING
 _MAX_LIST = 4096
@@ -58,8 +58,18 @@ class _Rule:
             raise ValueError(f"{path} is {_show(value)}, expected one of {', '.join(self.choices)}{self._or_null()}")
         return value
 
+    def _words(self, value, path):
+        if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= _MAX_LIST:
+            raise ValueError(f"{path} is {_show(value)}, expected a list of words{self._or_null()}")
+        return tuple(self._choice(v, f"{path}[{i}]") for i, v in enumerate(value))
+
     def _section(self, value, path):
         return parse(self.section, value, path)
+
+    def _sections(self, value, path):
+        if not isinstance(value, (list, tuple)) or len(value) > _MAX_LIST:
+            raise ValueError(f"{path} is {_show(value)}, expected a list of objects")
+        return tuple(parse(self.section, v, f"{path}[{i}]") for i, v in enumerate(value))
 
     def _in_range(self, value, path):
         if not self.low <= value <= self.high:
@@ -100,9 +110,19 @@ def choice(*choices, default=_REQUIRED):
     return _field(default, kind="choice", choices=choices)
 
 
+def words(*choices, default=_REQUIRED):
+    """Field: a list of words out of some; a tuple in the dataclass."""
+    return _field(default, kind="words", choices=choices)
+
+
 def section(cls):
     """Field: a nested object, parsed by another dataclass."""
     return _field(_REQUIRED, kind="section", section=cls)
+
+
+def sections(cls):
+    """Field: a list of objects, each parsed by another dataclass; a tuple in the dataclass, empty by default."""
+    return _field((), kind="sections", section=cls)
 
 
 def parse(cls, data, path: str = "config"):
@@ -168,7 +188,7 @@ def unparse(config) -> dict:
     def plain(value):
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return list(value) if isinstance(value, tuple) else value
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
 
     return plain(config)
 

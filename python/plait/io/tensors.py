@@ -8,6 +8,7 @@ taken for tensors, so a hostile file costs no more than its own size.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from . import strictjson
 from .files import atomic_file, open_regular
 
-__all__ = ["TensorInfo", "load_tensors", "read_header", "save_tensors"]
+__all__ = ["TensorInfo", "load_tensors", "map_tensors", "read_header", "save_tensors"]
 
 _MAX_HEADER = 16 << 20
 _MAX_TENSORS = 100_000
@@ -167,6 +168,55 @@ def load_tensors(file, folder: int | None = None) -> dict:
             if info.dtype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
                 raise ValueError(f"{name}: {key} is BOOL, but holds bytes other than 0 and 1")
             arrays[key] = array
+    return arrays
+
+
+def map_tensors(file, opened: int | None = None) -> dict:
+    """The tensors of a safetensors file as views of the file itself: nothing is read before it is used.
+
+    Processes that map one file share its pages. The arrays can be written to; that copies a page and never reaches the
+    file. As with every mapped file, somebody who shortens it in place (rather than replacing it, as ``save_tensors``
+    does) takes memory from under the process; ``load_tensors`` copies at once.
+
+    Parameters
+    ----------
+    file : path-like
+        A regular file; links are refused.
+    opened : int, optional
+        Descriptor of the file itself, which is closed; `file` is for messages then.
+
+    Returns
+    -------
+    dict of str to ndarray
+        bfloat16 comes as ``ml_dtypes.bfloat16``.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        As ``load_tensors``.
+
+    Examples
+    --------
+    >>> import numpy as np, os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "w.safetensors")
+    ...     plait.io.save_tensors(file, {"w": np.arange(3)})
+    ...     plait.io.map_tensors(file)
+    {'w': array([0, 1, 2])}
+    """
+    with open(open_regular(file) if opened is None else opened, "rb") as stream:
+        name = Path(file).name
+        infos = _header(stream, name)
+        start = stream.tell()
+        # Private pages: the file may be read-only, and nobody sees what is written.
+        content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    arrays = {}
+    for key, info in infos.items():
+        array = np.frombuffer(content, _dtype(info.dtype), math.prod(info.shape), start + info.begin)
+        if info.dtype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
+            raise ValueError(f"{name}: {key} is BOOL, but holds bytes other than 0 and 1")
+        arrays[key] = array.reshape(info.shape)
     return arrays
 
 

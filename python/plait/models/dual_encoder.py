@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import collections
 import math
 
 import numpy as np
 
-from plait import ops
 from plait.io.schema import parse
 from plait.models.config import DualEncoderConfig
+from plait.models.images import encode_images, iterate_images
+from plait.models.texts import Tokenized, encode_texts, iterate_texts
 from plait.models.towers import ImageTower, TextTower
 from plait.nn import Module, Parameter
-from plait.tensor import no_grad
 
 __all__ = ["DualEncoder"]
 
+_CACHED = 32  # lists of texts whose vectors are kept
 
-class DualEncoder(Module):
+
+class DualEncoder(Tokenized, Module):
     """Pictures and texts to unit vectors, whose dot product says how well they fit.
+
+    In training mode (``create_model``, ``.train()``) the encoders give tensors on the tape, a batch at once; in
+    evaluation mode (``plait.load``, ``.eval()``) plain float32 arrays, batch by batch, for any number of items.
 
     Parameters
     ----------
@@ -29,8 +35,14 @@ class DualEncoder(Module):
     logit_scale : Parameter
         Shape (), the logarithm of 1 / temperature, as the contrastive losses take it. In training the encoders first
         bring it back to at most ``log(config.max_logit_scale)``, so no step can push it away for good.
+    logit_bias : Parameter or None
+        Shape (): what models of the sigmoid loss add to the scaled cosine.
     tokenizer : object or None
         Turns strings into token ids; saved with the model.
+    processor : plait.processing.ImageProcessor or None
+        Turns pictures of any size into pixel values; saved with the model.
+    max_tokens : int
+        Most tokens of a text.
 
     Examples
     --------
@@ -40,65 +52,150 @@ class DualEncoder(Module):
     >>> b = model.encode_text([[5, 6, 7], [8], [9, 10]])
     >>> a.shape == b.shape == (3, model.config.embed_dim)
     True
+    >>> model.eval().encode_text([5, 6, 7]).dtype, model.encode_text([5, 6, 7]).shape
+    (dtype('float32'), (256,))
     """
 
     def __init__(self, config: DualEncoderConfig | dict):
         super().__init__()
         self.config = c = parse(DualEncoderConfig, config)
-        self.image = ImageTower(c.image, c.embed_dim)
-        self.text = TextTower(c.text, c.embed_dim)
+        self.image = ImageTower(c.image, c.image_dim)
+        self.text = TextTower(c.text, c.text_dim)
         self.logit_scale = Parameter(np.float32(-math.log(c.temperature)))
-        self._tokenizer = None
+        self.logit_bias = Parameter(np.float32(-10.0)) if c.logit_bias else None
+        self.processor = None
+        self.source = None
+        self.max_tokens = c.text.length
+        self._cache: collections.OrderedDict = collections.OrderedDict()
 
-    @property
-    def tokenizer(self):
-        return self._tokenizer
+    # ---- pictures
 
-    @tokenizer.setter
-    def tokenizer(self, tokenizer):
-        if tokenizer is not None and len(tokenizer) > self.config.text.vocabulary:
-            raise ValueError(
-                f"tokenizer has {len(tokenizer)} ids, expected at most {self.config.text.vocabulary}, "
-                "the vocabulary of the model"
-            )
-        self._tokenizer = tokenizer
-
-    def encode_image(self, images):
-        """Pictures to unit vectors.
+    def encode_image(
+        self,
+        images,
+        batch_size: int = 32,
+        *,
+        normalize: bool = True,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        show_progress: bool | None = None,
+        on_error="raise",
+        workers: int | None = None,
+    ):
+        """Pictures to vectors.
 
         Parameters
         ----------
-        images : (B, H, W, C) array or Tensor, or list of (H, W, C) arrays
-            uint8 from 0 to 255, or floating from 0 to 1; the mean and deviation of the configuration are applied here.
-            Models of one channel take (B, H, W) as well.
+        images : list, generator or array of pictures, or one picture
+            A picture is a path, the bytes of a file, a PIL image or an array. With an image processor arrays are
+            (H, W, 3), (H, W) and what else ``plait.processing.open_picture`` takes, of any size; without one they have
+            the model's own size and are uint8 from 0 to 255, or floating from 0 to 1 (models of one channel take
+            (n, H, W) as well). Floating (n, C, S, S) arrays, or items (C, S, S), with the model's own C and S are
+            processed already and taken as they are.
+        batch_size : int
+            Pictures that are computed together.
+        normalize : bool
+            Whether the vectors are brought to unit length.
+        precision : {"float32", "int8", "uint8", "binary", "ubinary"}
+            See ``plait.models.quantize_embeddings``.
+        truncate_dim : int, optional
+            Only the leading columns, brought to unit length after that.
+        show_progress : bool, optional
+            A bar. Default: if the error stream is a terminal or in a notebook, and it takes long.
+        on_error : {"raise", "skip"} or callable
+            What becomes of a picture that cannot be read: an exception, which names it; a row of zeros and a warning
+            that counts such; or a row of zeros and a call ``on_error(index, exception)``.
+        workers : int, optional
+            Threads that read pictures while the others compute; 0: all threads take turns at both, which is the
+            default below four threads.
 
         Returns
         -------
-        Tensor
-            (B, embed_dim)
+        ndarray, or Tensor
+            (n, embed_dim), or (embed_dim,) for one picture. A Tensor on the tape in training mode, or where `images`
+            is one.
 
         Raises
         ------
         TypeError, ValueError
-            The dtype or the shape does not fit the model.
+            A picture or an option is none; the message says which.
+        OSError
+            A file cannot be read.
         """
         self._bound_logit_scale()
-        return ops.l2_normalize(self.image(images))
+        return encode_images(
+            self,
+            "encode_image",
+            images,
+            self.image,
+            self.config.embed_dim,
+            batch_size=batch_size,
+            normalize=normalize,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            show_progress=show_progress,
+            on_error=on_error,
+            workers=workers,
+        )
 
-    def encode_text(self, texts, truncate: bool = False):
-        """Texts to unit vectors. A text without tokens is absent and gives zeros.
+    def encode_image_iter(
+        self,
+        images,
+        batch_size: int = 32,
+        *,
+        normalize: bool = True,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        on_error="raise",
+        workers: int | None = None,
+    ):
+        """Like ``encode_image``, but yields arrays of a few batches each, in order: memory stays flat."""
+        return iterate_images(
+            self,
+            "encode_image_iter",
+            images,
+            self.image,
+            self.config.embed_dim,
+            batch_size=batch_size,
+            normalize=normalize,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            on_error=on_error,
+            workers=workers,
+        )
+
+    # ---- texts
+
+    def encode_text(
+        self,
+        texts,
+        batch_size: int = 64,
+        *,
+        normalize: bool = True,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        show_progress: bool | None = None,
+        truncate: bool = False,
+        cache: bool = False,
+    ):
+        """Texts to vectors. A text without tokens is absent and gives zeros.
 
         Parameters
         ----------
-        texts : list of (tokens,) integer arrays, Stream of ids, or list of str
+        texts : list or generator of str, or of (tokens,) integer arrays; Stream of ids; (n, tokens) array; or one text
             Strings need a tokenizer.
+        batch_size, normalize, precision, truncate_dim, show_progress
+            As in ``encode_image``.
         truncate : bool
-            Whether strings of too many tokens are cut instead of refused.
+            Texts of too many tokens are an error; or, with True, are cut, and a warning counts them.
+        cache : bool
+            Keep the vectors of these strings (a table of prompts or class names), so that the same list costs nothing
+            the next time. Changed weights are noticed.
 
         Returns
         -------
-        Tensor
-            (B, embed_dim)
+        ndarray, or Tensor
+            (n, embed_dim), or (embed_dim,) for one text. A Tensor on the tape in training mode.
 
         Raises
         ------
@@ -108,38 +205,125 @@ class DualEncoder(Module):
             An id is outside the vocabulary.
         """
         self._bound_logit_scale()
-        return ops.l2_normalize(self.text(self.text.ids(self._tokenized(texts, truncate))))
+        options = {
+            "batch_size": batch_size,
+            "normalize": normalize,
+            "precision": precision,
+            "truncate_dim": truncate_dim,
+            "show_progress": show_progress,
+            "truncate": truncate,
+        }
+        if cache and not self.training and isinstance(texts, (list, tuple)) and all(isinstance(t, str) for t in texts):
+            return self._cached(tuple(texts), options)
+        return encode_texts(self, "encode_text", texts, self.text, self.config.embed_dim, **options)
 
-    def _tokenized(self, texts, truncate):
-        if isinstance(texts, str):
-            raise TypeError("encode_text: texts is one str, expected a list of them")
-        if not isinstance(texts, (list, tuple)) or not any(isinstance(t, str) for t in texts):
-            return texts
-        if self._tokenizer is None:
-            raise ValueError("encode_text: the model has no tokenizer, pass token ids or set model.tokenizer")
-        return self._tokenizer.encode(texts, max_length=self.config.text.length, truncate=truncate)
+    def encode_text_iter(
+        self,
+        texts,
+        batch_size: int = 64,
+        *,
+        normalize: bool = True,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        truncate: bool = False,
+    ):
+        """Like ``encode_text``, but yields arrays of a few batches each, in order: memory stays flat."""
+        return iterate_texts(
+            self,
+            "encode_text_iter",
+            texts,
+            self.text,
+            self.config.embed_dim,
+            batch_size=batch_size,
+            normalize=normalize,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            truncate=truncate,
+        )
+
+    def _cached(self, texts, options):
+        weights = sum(p.version for p in self.text.parameters())
+        chosen = ("normalize", "precision", "truncate_dim", "truncate")
+        key = (texts, id(self.tokenizer), weights, *(options[k] for k in chosen))
+        if key not in self._cache:
+            vectors = encode_texts(self, "encode_text", list(texts), self.text, self.config.embed_dim, **options)
+            vectors.setflags(write=False)
+            self._cache[key] = vectors
+            while len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key].copy()
+
+    # ---- both
+
+    def zero_shot(self, images, labels, templates=("a photo of a {}.",), *, cache: bool = True, **options):
+        """Probabilities of labels that nobody trained on, from the texts that describe them.
+
+        A label's vector is the mean of the unit vectors of its texts, one a template, brought to unit length again
+        (Radford et al., arXiv 2103.00020, section 3.1.4). With a ``logit_bias`` (SigLIP) the probabilities are
+        sigmoids, each label by itself; else a softmax over the labels.
+
+        Parameters
+        ----------
+        images : as in ``encode_image``; or an (n, embed_dim) float array of image vectors
+        labels : list of str
+        templates : str or list of str
+            With ``{}`` where the label goes.
+        cache : bool
+            Keep the table of label vectors for the next call.
+        **options
+            Of ``encode_image``: batch_size, show_progress, on_error, workers.
+
+        Returns
+        -------
+        ndarray
+            (n, len(labels)) float32, or (len(labels),) for one picture.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Labels or templates are none, or a template has no ``{}``.
+        """
+        table = self._label_table(labels, templates, cache)
+        vectors = isinstance(images, np.ndarray) and images.ndim in (1, 2) and images.shape[-1] == self.config.embed_dim
+        x = images if vectors and images.dtype.kind == "f" else self._evaluated(self.encode_image, images, **options)
+        logits = np.exp(self.logit_scale.data) * (x @ table.T)
+        if self.logit_bias is not None:
+            return (1 / (1 + np.exp(-(logits + self.logit_bias.data)))).astype(np.float32)
+        e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return (e / e.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    def _label_table(self, labels, templates, cache):
+        templates = [templates] if isinstance(templates, str) else list(templates)
+        labels = list(labels) if not isinstance(labels, str) else labels
+        if not isinstance(labels, list) or not labels or not all(isinstance(n, str) for n in labels):
+            raise TypeError(f"zero_shot: labels is {str(labels)[:60]!r}, expected a list of at least one str")
+        wrong = [t for t in templates if not isinstance(t, str) or "{}" not in t]
+        if wrong or not templates:
+            raise ValueError(f"zero_shot: templates holds {wrong[:1] or 'nothing'}, expected texts with {{}}")
+        texts = [t.replace("{}", label) for label in labels for t in templates]
+        vectors = self._evaluated(self.encode_text, texts, cache=cache)
+        mean = vectors.reshape(len(labels), len(templates), -1).mean(axis=1)
+        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     def embed_images(self, images, batch_size: int = 256) -> np.ndarray:
-        """(N, embed_dim) float32 array of unit vectors, computed in evaluation mode, `batch_size` at a time."""
-        return self._embed(self.encode_image, images, batch_size)
+        """(N, embed_dim) float32 unit vectors: ``encode_image`` in evaluation mode, also while in training."""
+        return self._evaluated(self.encode_image, images, batch_size, show_progress=False)
 
     def embed_texts(self, texts, batch_size: int = 256) -> np.ndarray:
-        """(N, embed_dim) float32 array of unit vectors, computed in evaluation mode, `batch_size` at a time."""
-        return self._embed(lambda t: self.encode_text(t, truncate=True), texts, batch_size)
+        """(N, embed_dim) float32 unit vectors: ``encode_text`` in evaluation mode, also while the model is in training.
 
-    def _embed(self, encode, items, batch_size):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, expected at least 1")
-        out = np.empty((len(items), self.config.embed_dim), np.float32)
+        Texts of too many tokens are cut, with a warning.
+        """
+        return self._evaluated(self.encode_text, texts, batch_size, show_progress=False, truncate=True)
+
+    def _evaluated(self, encode, *args, **options):
         training = self.training
         self.eval()
         try:
-            with no_grad():
-                for i in range(0, len(items), batch_size):
-                    out[i : i + batch_size] = encode(items[i : i + batch_size]).data
+            return encode(*args, **options)
         finally:
             self.train(training)
-        return out
 
     def _bound_logit_scale(self):
         # CLIP clips after the optimiser's step. Here at the start of the next one: a hand-written loop needs no line

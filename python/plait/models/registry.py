@@ -10,14 +10,19 @@ from plait.io import strictjson
 from plait.io.files import read_file
 from plait.io.models import check_version
 from plait.io.schema import parse
-from plait.models.config import DualEncoderConfig
+from plait.models.config import DualEncoderConfig, ImageEncoderConfig, TextEncoderConfig
 from plait.models.dual_encoder import DualEncoder
+from plait.models.encoders import ImageEncoder, TextEncoder
 from plait.nn import init
 
 __all__ = ["create_model", "get_config", "list_models"]
 
 # The only way from a word in a file to a class.
-_TYPES = {"dual_encoder": (DualEncoderConfig, DualEncoder)}
+_TYPES = {
+    "dual_encoder": (DualEncoderConfig, DualEncoder),
+    "image_encoder": (ImageEncoderConfig, ImageEncoder),
+    "text_encoder": (TextEncoderConfig, TextEncoder),
+}
 
 
 def list_models() -> list:

@@ -3,7 +3,7 @@
 from . import init
 from .attention import CrossAttention, KVCache, SelfAttention
 from .blocks import CrossModalBlock, Encoder, EncoderBlock
-from .layers import MLP, Dropout, Embedding, LayerNorm, Linear, PatchEmbedding, Pool, RMSNorm, Sequential
+from .layers import MLP, Dropout, Embedding, GatedMLP, LayerNorm, Linear, PatchEmbedding, Pool, RMSNorm, Sequential
 from .module import Buffer, LoadResult, Module
 from .parameter import Parameter
 
@@ -16,6 +16,7 @@ __all__ = [
     "Embedding",
     "Encoder",
     "EncoderBlock",
+    "GatedMLP",
     "KVCache",
     "LayerNorm",
     "Linear",

@@ -91,6 +91,8 @@ class SelfAttention(Module):
     bias : bool
     rope : float, optional
         Base of rotary positions (Su et al., arXiv 2104.09864); None for none.
+    qkv_bias : bool, optional
+        Of queries, keys and values alone; default `bias`.
 
     Notes
     -----
@@ -104,10 +106,22 @@ class SelfAttention(Module):
     Stream(2 samples, 5 rows of (8,), float32, lengths 2 to 3)
     """
 
-    def __init__(self, width, heads, kv_heads=None, head_width=None, causal=False, dropout=0.0, bias=True, rope=None):
+    def __init__(
+        self,
+        width,
+        heads,
+        kv_heads=None,
+        head_width=None,
+        causal=False,
+        dropout=0.0,
+        bias=True,
+        rope=None,
+        qkv_bias=None,
+    ):
         super().__init__()
         self.heads, self.kv_heads, self.head_width = _head_sizes("SelfAttention", width, heads, kv_heads, head_width)
-        self.qkv = Linear(width, (self.heads + 2 * self.kv_heads) * self.head_width, bias)
+        qkv_bias = bias if qkv_bias is None else qkv_bias
+        self.qkv = Linear(width, (self.heads + 2 * self.kv_heads) * self.head_width, qkv_bias)
         self.out = Linear(self.heads * self.head_width, width, bias)
         self.causal, self.dropout, self.rope = bool(causal), float(dropout), rope
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from plait import ops
 from plait.nn.attention import CrossAttention, SelfAttention
-from plait.nn.layers import MLP, Dropout, LayerNorm, RMSNorm
+from plait.nn.layers import MLP, Dropout, GatedMLP, LayerNorm, RMSNorm
 from plait.nn.module import Module
+from plait.nn.parameter import Parameter
 from plait.stream import as_stream
 
 __all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
@@ -36,6 +39,13 @@ class EncoderBlock(Module):
         ``LayerNorm`` or ``RMSNorm``.
     eps : float
         Of the norms.
+    qkv_bias : bool
+        Whether queries, keys and values have a bias.
+    gated : bool
+        The MLP is a ``GatedMLP``, whose activation is SiLU.
+    layer_scale : float, optional
+        Initial value of a learned factor for each column of each branch (Touvron et al., arXiv 2103.17239); None for
+        none.
 
     Examples
     --------
@@ -59,23 +69,31 @@ class EncoderBlock(Module):
         rope=None,
         norm=LayerNorm,
         eps=1e-5,
+        qkv_bias=True,
+        gated=False,
+        layer_scale=None,
     ):
         super().__init__()
         if norm not in (LayerNorm, RMSNorm):
             raise TypeError(f"EncoderBlock: norm is {norm!r}, expected LayerNorm or RMSNorm")
         self.norm1 = norm(width, eps)
         self.attention = SelfAttention(
-            width, heads, kv_heads=kv_heads, causal=causal, dropout=attention_dropout, rope=rope
+            width, heads, kv_heads=kv_heads, causal=causal, dropout=attention_dropout, rope=rope, qkv_bias=qkv_bias
         )
         self.norm2 = norm(width, eps)
-        self.mlp = MLP(width, hidden, activation)
+        self.mlp = GatedMLP(width, hidden) if gated else MLP(width, hidden, activation)
         self.dropout = Dropout(dropout)
         self.pre_norm = bool(pre_norm)
+        self.scale1, self.scale2 = (
+            None if layer_scale is None else Parameter(np.full(width, layer_scale, np.float32)) for _ in range(2)
+        )
 
     def forward(self, x, cache=None, bias=None):
         x = as_stream(x)
         x = self._attend(x, cache, bias)
         n, m = self.norm2, self.mlp
+        if self.scale2 is not None or not isinstance(m, MLP):
+            return self._residual(x, m, n, self.scale2)
         rows = ops.mlp_block(
             x.rows,
             n.weight,
@@ -99,7 +117,7 @@ class EncoderBlock(Module):
 
     def _attend(self, x, cache, bias):
         a, n = self.attention, self.norm1
-        if cache is None and bias is None and a.rope is None:
+        if cache is None and bias is None and a.rope is None and self.scale1 is None:
             rows = ops.attention_block(
                 x.rows,
                 x.offsets,
@@ -116,10 +134,15 @@ class EncoderBlock(Module):
                 **self._options(n),
             )
             return x.with_rows(rows)
-        # What the fused sublayer does not know is composed.
-        if self.pre_norm:
-            return add_streams(x, self.dropout(a(n(x), cache=cache, bias=bias)))
-        return n(add_streams(x, self.dropout(a(x, cache=cache, bias=bias))))
+        return self._residual(x, lambda y: a(y, cache=cache, bias=bias), n, self.scale1)
+
+    def _residual(self, x, branch, norm, scale):
+        """What the fused sublayers do not know, composed."""
+        y = branch(norm(x) if self.pre_norm else x)
+        if scale is not None:
+            y = y.with_rows(ops.multiply(y.rows, scale))
+        y = add_streams(x, self.dropout(y))
+        return y if self.pre_norm else norm(y)
 
 
 class Encoder(Module):

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-__all__ = ["blank", "normal", "seeded", "xavier_uniform"]
+__all__ = ["blank", "hollow", "is_hollow", "normal", "seeded", "xavier_uniform"]
 
 _local = threading.local()
 
@@ -61,6 +61,39 @@ def blank():
         yield
     finally:
         _local.blank = previous
+
+
+@contextlib.contextmanager
+def hollow():
+    """Parameters made inside, norms' too, are zeros in memory that nobody has touched: for a file's values to replace.
+
+    Examples
+    --------
+    >>> import plait
+    >>> with plait.nn.init.hollow():
+    ...     norm = plait.nn.LayerNorm(2)
+    >>> norm.weight.data
+    array([0., 0.], dtype=float32)
+    """
+    previous = is_hollow()
+    _local.hollow = True
+    try:
+        with blank():
+            yield
+    finally:
+        _local.hollow = previous
+
+
+def is_hollow() -> bool:
+    """Whether ``hollow`` is in force on this thread.
+
+    Examples
+    --------
+    >>> import plait
+    >>> plait.nn.init.is_hollow()
+    False
+    """
+    return getattr(_local, "hollow", False)
 
 
 def normal(shape, std=0.02):

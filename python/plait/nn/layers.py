@@ -13,7 +13,18 @@ from plait.nn.parameter import Parameter
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor
 
-__all__ = ["MLP", "Dropout", "Embedding", "LayerNorm", "Linear", "PatchEmbedding", "Pool", "RMSNorm", "Sequential"]
+__all__ = [
+    "MLP",
+    "Dropout",
+    "Embedding",
+    "GatedMLP",
+    "LayerNorm",
+    "Linear",
+    "PatchEmbedding",
+    "Pool",
+    "RMSNorm",
+    "Sequential",
+]
 
 
 def _rowwise(x, function):
@@ -219,6 +230,41 @@ class MLP(Module):
             return self.dropout(self.fc2(self.dropout(h)))
         a, b = self.fc1, self.fc2
         return _rowwise(x, lambda r: ops.mlp(r, a.weight, a.bias, b.weight, b.bias, self.activation))
+
+
+class GatedMLP(Module):
+    """SwiGLU: one half of the first layer, through SiLU, gates the other (Shazeer, arXiv 2002.05202).
+
+    Parameters
+    ----------
+    width : int
+    hidden : int, optional
+        Of each half; default 4 * width.
+
+    Notes
+    -----
+    ``fc1.weight`` holds the rows of the gate, then those that it gates.
+
+    Examples
+    --------
+    >>> import numpy as np, plait
+    >>> plait.nn.GatedMLP(8, hidden=16)(np.zeros((3, 8), np.float32)).shape
+    (3, 8)
+    """
+
+    def __init__(self, width, hidden=None):
+        super().__init__()
+        self.hidden = 4 * width if hidden is None else hidden
+        self.fc1 = Linear(width, 2 * self.hidden)
+        self.fc2 = Linear(self.hidden, width)
+
+    def forward(self, x):
+        def rows(r):
+            h = ops.linear(r, self.fc1.weight, self.fc1.bias)
+            gated = ops.multiply(ops.silu(h[:, : self.hidden]), h[:, self.hidden :])
+            return ops.linear(gated, self.fc2.weight, self.fc2.bias)
+
+        return _rowwise(x, rows)
 
 
 class PatchEmbedding(Module):

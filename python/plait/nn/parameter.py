@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 
 from plait import _core
+from plait.nn.init import is_hollow
 from plait.tensor import Tensor
 
 __all__ = ["Parameter"]
@@ -52,7 +53,10 @@ class Parameter(Tensor):
 
     def __init__(self, data, requires_grad: bool = True):
         data = np.asarray(data.data if isinstance(data, Tensor) else data)
-        master = np.array(fitting("Parameter", "data", data, data.shape), dtype=np.float32, order="C")
+        if is_hollow():
+            master = np.zeros(data.shape, np.float32)
+        else:
+            master = np.array(fitting("Parameter", "data", data, data.shape), dtype=np.float32, order="C")
         super().__init__(master, requires_grad)
         self.version = 0
         self.pack = _core.Pack() if master.ndim >= 2 else None
@@ -103,6 +107,20 @@ class Parameter(Tensor):
             The value is not floating.
         """
         self._master[...] = self._fitting("assign", "value", value)
+        self.touch()
+
+    def adopt(self, array) -> None:
+        """Like ``assign``, but takes the array itself for the value where it can: a mapped file is not copied then.
+
+        Nobody else may write to it. What is not C-contiguous, aligned, writable float32 is copied; a parameter that an
+        optimiser has gathered always copies.
+        """
+        array = self._fitting("adopt", "array", array)
+        flags = array.flags
+        if self._arena is not None or array.dtype != np.float32 or not (flags.c_contiguous and flags.behaved):
+            self.assign(array)
+            return
+        self._house(array)
         self.touch()
 
     def _fitting(self, function, name, value):

@@ -1,0 +1,113 @@
+"""Tables of tensor names: ours on the left, a checkpoint's on the right, in both directions.
+
+A row of a table is ``ours  theirs  [form]``. ``#`` stands for the number of a layer, a last ``*`` for weight or bias,
+``{q,k,v}`` for several tensors whose rows are one of ours, in that order. Forms: ``transposed`` (stored input by
+output), ``rows a-b/n`` (ours are parts a to b of the n parts of their rows), ``flat patches`` (pixels of a patch in the
+order height, width, channel, as a linear layer over them).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Entry", "KeyTable"]
+
+
+class Entry(NamedTuple):
+    """Where one of our tensors is in a checkpoint."""
+
+    names: tuple
+    form: str
+
+    def ours(self, arrays, shape):
+        """Our float32 tensor from theirs; `shape` is due."""
+        arrays = [_floats(a) for a in arrays]
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        if self.form == "transposed":
+            array = array.T
+        elif self.form == "flat patches":
+            d, c, p, q = shape
+            if array.shape == (d, p * q * c):
+                array = array.reshape(d, p, q, c).transpose(0, 3, 1, 2)
+        elif self.form:
+            begin, end, parts = _parts(self.form)
+            if len(array) % parts == 0:
+                array = array[begin * len(array) // parts : end * len(array) // parts]
+        if array.shape != tuple(shape):
+            if _squeezed(array.shape) != _squeezed(shape):
+                raise ValueError(
+                    f"{' and '.join(self.names)}: {array.shape} where the configuration says {tuple(shape)}"
+                )
+            array = array.reshape(shape)
+        return array
+
+    def theirs(self, array, shapes):
+        """(name, array, part of the rows) of what is written; `shapes` are those that the file had."""
+        if self.form == "transposed":
+            array = array.T
+        elif self.form == "flat patches":
+            array = array.transpose(0, 2, 3, 1).reshape(len(array), -1)
+        part = _parts(self.form) if self.form.startswith("rows") else None
+        pieces = [array] if len(self.names) == 1 else np.split(array, len(self.names))
+        for name, piece in zip(self.names, pieces, strict=True):
+            shape = shapes.get(name, piece.shape)
+            if part is None and shape != piece.shape:
+                if _squeezed(shape) == _squeezed(piece.shape):
+                    piece = piece.reshape(shape)
+                elif len(shape) == piece.ndim + 1 and shape[0] == 1:  # positions of another grid than the file's
+                    piece = piece[None]
+            yield name, piece, part
+
+
+class KeyTable:
+    """A table made from its text.
+
+    Parameters
+    ----------
+    *texts : str
+        Rows, one a line; empty lines and what follows ``//`` are skipped.
+    """
+
+    def __init__(self, *texts):
+        self.rows = []
+        for line in "\n".join(texts).splitlines():
+            words = line.split("//")[0].split(None, 2)
+            if words:
+                ours, theirs = words[:2]
+                pattern = re.escape(ours).replace(r"\#", r"(?P<layer>\d+)").replace(r"\*", "(?P<last>weight|bias)")
+                self.rows.append((re.compile(pattern), theirs, words[2].strip() if len(words) > 2 else ""))
+
+    def find(self, name, prefix="") -> Entry | None:
+        """Where our tensor of this name is; `prefix` stands before names that the table writes with a leading dot."""
+        for pattern, theirs, form in self.rows:
+            match = pattern.fullmatch(name)
+            if match:
+                found = {"layer": "", "last": "", **match.groupdict()}
+                text = theirs.replace("#", found["layer"] or "").replace("*", found["last"] or "")
+                text = prefix + text[1:] if text.startswith(".") else text
+                return Entry(_expanded(text), form)
+        return None
+
+
+def _expanded(text):
+    match = re.search(r"\{([^}]*)\}", text)
+    if not match:
+        return (text,)
+    return tuple(text[: match.start()] + word + text[match.end() :] for word in match[1].split(","))
+
+
+def _parts(form):
+    return tuple(map(int, re.fullmatch(r"rows (\d+)-(\d+)/(\d+)", form).groups()))
+
+
+def _squeezed(shape):
+    return tuple(n for n in shape if n != 1)
+
+
+def _floats(array):
+    if array.dtype.kind not in "fV":
+        raise ValueError(f"a tensor of dtype {array.dtype}, expected a floating dtype")
+    return array if array.dtype == np.float32 else array.astype(np.float32)

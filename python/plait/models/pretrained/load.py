@@ -1,0 +1,263 @@
+"""Reads a folder of another library: recognises it, makes our model, fills it with the file's tensors."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from plait.io import strictjson
+from plait.io.folder import Folder, HeldFolder
+from plait.nn import LoadResult, init
+
+from . import bert, clip, open_clip, siglip, vit
+from .fields import refuse_code
+from .sentence import apply_modules, modules_of
+from .source import Source
+from .weights import find_weights
+
+__all__ = ["FAMILIES", "load_pretrained"]
+
+log = logging.getLogger("plait")
+
+# The only way from a word in a file to code: model_type of config.json.
+FAMILIES = {
+    "clip": clip.clip,
+    "clip_text_model": clip.clip_text,
+    "clip_vision_model": clip.clip_vision,
+    "siglip": siglip.siglip,
+    "siglip2": siglip.siglip,
+    "siglip_text_model": siglip.siglip_text,
+    "siglip2_text_model": siglip.siglip_text,
+    "siglip_vision_model": siglip.siglip_vision,
+    "siglip2_vision_model": siglip.siglip_vision,
+    "bert": bert.bert,
+    "roberta": bert.roberta,
+    "xlm-roberta": bert.roberta,
+    "camembert": bert.roberta,
+    "distilbert": bert.distilbert,
+    "clap": bert.clap,
+    "clap_text_model": bert.clap,
+    "vit": vit.vit,
+    "dinov2": vit.dinov2,
+    "dinov2_with_registers": vit.dinov2,
+}
+_OPEN_CLIP = "open_clip_config.json"
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+# Files that are kept in memory, to make tokenizer and image processor of, and to be written back; bytes at most.
+_KEPT = {
+    "tokenizer.json": 64 << 20,
+    "vocab.json": 64 << 20,
+    "merges.txt": 64 << 20,
+    "vocab.txt": 64 << 20,
+    "spiece.model": 64 << 20,
+    "sentencepiece.bpe.model": 64 << 20,
+    "tokenizer.model": 64 << 20,
+    "tokenizer_config.json": 4 << 20,
+    "special_tokens_map.json": 1 << 20,
+    "added_tokens.json": 4 << 20,
+    "preprocessor_config.json": 1 << 20,
+    "processor_config.json": 1 << 20,
+    "sentence_bert_config.json": 1 << 20,
+    "config_sentence_transformers.json": 1 << 20,
+    "modules.json": 1 << 20,
+    "bpe_simple_vocab_16e6.txt.gz": 4 << 20,
+}
+_SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
+
+
+class _Side:
+    """The small files of a folder."""
+
+    def __init__(self, folder):
+        self.files = {}
+        for name, limit in _KEPT.items():
+            data = folder.find(name, limit)
+            if data is not None:
+                self.files[name] = data
+        self.held = HeldFolder(folder.path, self.files)
+
+    def pad_id(self, default, vocabulary):
+        """The id of the pad token: what the tokenizer's configuration says, else `default`."""
+        data = self.held.find_json("tokenizer_config.json") or {}
+        token = data.get("pad_token") if isinstance(data, dict) else None
+        token = token.get("content") if isinstance(token, dict) else token
+        added = data.get("added_tokens_decoder") if isinstance(data, dict) else None
+        for key, entry in (added if isinstance(added, dict) else {}).items():
+            named = isinstance(token, str) and isinstance(entry, dict) and entry.get("content") == token
+            if named and key.isascii() and key.isdigit() and len(key) < 9 and int(key) < vocabulary:
+                return int(key)
+        return default if default < vocabulary else 0
+
+
+def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None = None, seed: int = 0):
+    """The model of a folder and what did not fit, see ``plait.load``.
+
+    Returns
+    -------
+    model : Module
+    result : LoadResult
+    """
+    steps = modules_of(folder)
+    if steps is not None and steps[0][0] == "CLIPModel":
+        with folder.sub(steps[0][1]) as sub:
+            return load_pretrained(sub, strict, image_size, seed)
+    path = steps[0][1] if steps else ""
+    if path:
+        with folder.sub(path) as sub:
+            config, side, weights = _files(sub)
+        for name, data in _Side(folder).files.items():
+            side.files.setdefault(name, data)
+    else:
+        config, side, weights = _files(folder)
+    plan = _plan(config, weights, side)
+    if steps is not None:
+        apply_modules(folder, steps, plan, weights)
+    if image_size is not None:
+        _set_size(plan, image_size)
+    model, result, source = _build(plan, weights, strict, seed)
+    source.config, source.files, source.steps = config, side.files, steps
+    model.source = source
+    _attach(model, plan, side, image_size)
+    return model.eval(), result
+
+
+def _files(folder):
+    config = folder.find_json("config.json")
+    if config is not None and not isinstance(config, dict):
+        raise ValueError("config.json: expected an object")
+    if config is None or not config.get("model_type"):
+        # open_clip's folders may hold a config.json for the hub that says nothing about the model.
+        config = folder.find_json(_OPEN_CLIP) or config
+    elif folder.find_json(_OPEN_CLIP) is not None and "model.safetensors" not in folder.names():
+        config = folder.json(_OPEN_CLIP)
+    return config, _Side(folder), find_weights(folder)
+
+
+def _plan(config, weights, side):
+    if config is None:
+        if "visual.conv1.weight" in weights or "visual.layer1.0.conv1.weight" in weights:
+            return open_clip.openai(weights, side)
+        raise FileNotFoundError(2, "no such file", "config.json")
+    refuse_code(config, "config")
+    if "model_cfg" in config:
+        return open_clip.open_clip(config, weights, side)
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(f"config.model_type is {repr(kind)[:60]}, expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[kind](config, weights, side)
+
+
+def _build(plan, weights, strict, seed):
+    from plait.models.registry import build, parse_config
+
+    config = parse_config(plan.type, plan.config)
+    due = config.count_parameters()
+    if due > weights.size + _SLACK:
+        raise ValueError(f"{weights.files[0]} holds {weights.size:,} values, but the configuration describes {due:,}")
+    with init.hollow():
+        model = build(plan.type, config)
+    own = dict(model.named_parameters())
+    prefix = plan.prefix(own, weights)
+    entries = {name: plan.table.find(name, prefix) for name in own}
+    missing = [n for n, e in entries.items() if e is None or any(name not in weights for name in e.names)]
+    used = {name for n, e in entries.items() if n not in missing for name in e.names}
+    extras = [name for name in weights if name not in used]
+    unexpected = [name for name in extras if not plan.is_ignored(name, prefix)]
+    if strict and (missing or unexpected):
+        from plait.io.models import TensorNameError, more
+
+        if missing:
+            entry = entries[missing[0]]
+            theirs = next((n for n in entry.names if n not in weights), missing[0]) if entry else missing[0]
+            raise TensorNameError(f"{weights.files[0]}: tensor {theirs} is missing{more(missing)}")
+        raise TensorNameError(f"{weights.files[0]}: tensor {unexpected[0]} is not part of the model{more(unexpected)}")
+    if missing:  # they begin as those of a new model
+        with init.seeded(seed):
+            model = build(plan.type, config)
+        own = dict(model.named_parameters())
+    for name, parameter in own.items():
+        if name in missing:
+            continue
+        entry = entries[name]
+        arrays = [weights[n] for n in entry.names]
+        if name.endswith("positions") and name.startswith("image."):
+            arrays = _positions(arrays, config, parameter.shape)
+        try:
+            parameter.adopt(entry.ours(arrays, parameter.shape))
+        except ValueError as error:
+            raise ValueError(f"{weights.files[0]}: {error}") from None
+    if missing:
+        log.warning("missing, so drawn anew: %s", ", ".join(missing))
+    if unexpected:
+        log.warning("left over, so not used: %s", ", ".join(unexpected))
+    shapes = {name: weights[name].shape for name in used}
+    dtypes = {name: weights[name].dtype for name in used}
+    source = Source(plan, prefix, shapes, dtypes, {name: weights[name] for name in extras})
+    return model, LoadResult(missing, unexpected), source
+
+
+def _set_size(plan, size):
+    from .fields import square
+
+    if "image" not in plan.config:
+        raise ValueError("image_size is for models with an image tower")
+    plan.config["image"]["size"] = square(size, "load", "image_size")
+    plan.settings["image_size"] = size
+
+
+def _positions(arrays, config, shape):
+    """Positions for another picture size than the file's."""
+    from plait.models.positions import resized
+
+    table = arrays[0].reshape(arrays[0].shape[-2:])
+    if table.shape == tuple(shape):
+        return arrays
+    c = config.image
+    side = math.isqrt(len(table) - c.class_token)
+    if side * side != len(table) - c.class_token or table.shape[1] != shape[1]:
+        return arrays  # the message about shapes will say it
+    grid = (c.size // c.patch,) * 2
+    return [resized(table.astype("f4"), int(c.class_token), grid, c.antialias)]
+
+
+def _attach(model, plan, side, image_size):
+    """Tokenizer, image processor and limits."""
+    from plait.processing import ImageProcessor
+
+    if plan.tokenizer is not None:
+        model._later = (side.held, plan.tokenizer, plan.settings.get("lower", False))
+        limit = plan.settings.get("max_seq_length")
+        model.max_tokens = min(model.config.text.length, limit or model.config.text.length)
+    if plan.type != "text_encoder":
+        name = next((name for name in _PROCESSOR if name in side.files), None)
+        if name is not None and model.source.config.get("model_type") == "siglip2":
+            log.warning("the folder's image processor makes patches of any number, plait's pictures have one size")
+        elif name is not None:
+            data = side.held.json(name)
+            if image_size is not None:
+                data = _resized(data, image_size)
+                side.files[name] = strictjson.dumps(data, name)
+            model.processor = ImageProcessor.from_config(data)
+        elif plan.settings.get("preprocess_cfg") is not None:
+            model.processor = ImageProcessor.from_open_clip(plan.settings["preprocess_cfg"], model.config.image.size)
+    if "prompts" in plan.settings:
+        model.prompts, model.default_prompt_name = plan.settings["prompts"], plan.settings["default_prompt_name"]
+
+
+def _resized(data, size):
+    """The configuration of an image processor for another size of pictures; what was cut off stays in proportion."""
+    nested = data.get("image_processor") if isinstance(data, dict) else None
+    if isinstance(nested, dict):
+        return {**data, "image_processor": _resized(nested, size)}
+    if not isinstance(data, dict):
+        return data
+    data, old = dict(data), data.get("size")
+    crop = data.get("crop_size")
+    if isinstance(old, dict) and "shortest_edge" in old and isinstance(old["shortest_edge"], int):
+        before = (crop.get("height") if isinstance(crop, dict) else crop) or old["shortest_edge"]
+        data["size"] = {"shortest_edge": round(old["shortest_edge"] * size / before)}
+    else:
+        data["size"] = {"height": size, "width": size}
+    if crop is not None:
+        data["crop_size"] = {"height": size, "width": size}
+    return data

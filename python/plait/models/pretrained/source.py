@@ -1,0 +1,114 @@
+"""Where a model came from, and how it goes back: a folder that the original library loads again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from plait.io import strictjson
+from plait.io.files import atomic_folder
+from plait.io.tensors import save_tensors
+
+__all__ = ["Source", "save_pretrained"]
+
+
+@dataclass
+class Source:
+    """What ``load_pretrained`` keeps of a folder.
+
+    Attributes
+    ----------
+    plan : Plan
+    prefix : str
+        Before the names of the plan's table.
+    shapes, dtypes : dict
+        Of the file's tensors, by their names.
+    extras : dict
+        Tensors that plait has no use for: written back as they are.
+    config : dict or None
+        Of ``config.json`` or ``open_clip_config.json``.
+    files : dict of str to bytes
+        Of tokenizer and image processor.
+    steps : list or None
+        Of ``modules.json``.
+    """
+
+    plan: object
+    prefix: str
+    shapes: dict
+    dtypes: dict
+    extras: dict
+    config: dict | None = None
+    files: dict = field(default_factory=dict)
+    steps: list | None = None
+
+
+def tensors_of(model, source) -> dict:
+    """The model's tensors under the names of the file that it came from, float32."""
+    tensors = dict(source.extras)
+    parts: dict = {}
+    for name, parameter in model.named_parameters():
+        entry = source.plan.table.find(name, source.prefix)
+        for theirs, array, part in entry.theirs(parameter.data, source.shapes):
+            if part is None:
+                tensors[theirs] = np.ascontiguousarray(array)
+            else:
+                parts.setdefault(theirs, []).append((part[0], array))
+    for theirs, pieces in parts.items():
+        tensors[theirs] = np.concatenate([array for _, array in sorted(pieces, key=lambda p: p[0])])
+    return tensors
+
+
+def save_pretrained(model, folder) -> None:
+    """Writes a model to a folder in the layout that it was loaded from."""
+    source = model.source
+    tensors = tensors_of(model, source)
+    folder = Path(folder)
+    names = {"config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors", *source.files}
+    dense = sorted({name.split("/")[0] for name in tensors if "/" in name})
+    with atomic_folder(folder, replaces=(*names, *(path for _, path in source.steps or () if path))) as new:
+        inner = new / source.steps[0][1] if source.steps else new
+        inner.mkdir(exist_ok=True)
+        for name, data in source.files.items():
+            (new / name if name in _TOP else inner / name).write_bytes(data)
+        config, file = _config(model, source)
+        if config is not None:
+            (inner / ("open_clip_config.json" if "model_cfg" in config else "config.json")).write_bytes(
+                strictjson.dumps(config, "config.json")
+            )
+        own = {name: array for name, array in tensors.items() if "/" not in name}
+        save_tensors(inner / file, own, metadata={"format": "pt"})
+        for path in dense:
+            (new / path).mkdir(exist_ok=True)
+            inside = {n.split("/")[1]: a for n, a in tensors.items() if n.startswith(f"{path}/")}
+            save_tensors(new / path / "model.safetensors", inside, metadata={"format": "pt"})
+        for path, data in source.plan.settings.get("step_configs", {}).items():
+            (new / path).mkdir(exist_ok=True)
+            (new / path / "config.json").write_bytes(strictjson.dumps(data, "config.json"))
+
+
+_TOP = ("modules.json", "config_sentence_transformers.json")
+
+
+def _config(model, source):
+    config = source.config
+    if config is None:
+        return None, "model.safetensors"
+    size = source.plan.settings.get("image_size")
+    if "model_cfg" in config:
+        if size is not None:
+            vision = {**config["model_cfg"]["vision_cfg"], "image_size": size}
+            config = {**config, "model_cfg": {**config["model_cfg"], "vision_cfg": vision}}
+        return config, "open_clip_model.safetensors"
+    config = dict(config)
+    for key in ("dtype", "torch_dtype"):
+        if key in config:
+            config[key] = "float32"
+    if size is not None:
+        if "vision_config" in config:
+            config["vision_config"] = {**config["vision_config"], "image_size": size}
+        else:
+            config["image_size"] = size
+    return config, "model.safetensors"
