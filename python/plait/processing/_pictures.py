@@ -75,9 +75,10 @@ def open_picture(source, max_pixels=_MAX_PIXELS):
     """A picture as an upright 8-bit RGB image of Pillow, whatever it was.
 
     Pixels are what ``transformers.image_utils.load_image`` makes of them wherever that keeps the picture: the EXIF
-    orientation is applied, palettes are looked up, CMYK and YCbCr converted, grey repeated. What is
-    transparent shows white paper, as transformers' processors have it (its ``load_image`` drops alpha where it opens a
-    path itself, so that hidden colours appear). Colour profiles are not applied. What differs, since plain conversion would clip it: 16-bit grey keeps its high byte (as Pillow does with 16-bit colour),
+    orientation is applied, palettes are looked up, CMYK and YCbCr converted, grey repeated. What is transparent shows
+    white paper, as transformers' processors have it (its ``load_image`` drops alpha where it opens a path itself, so
+    that hidden colours appear). Colour profiles are not applied. What differs, since plain conversion would clip it:
+    16-bit grey keeps its high byte (as Pillow does with 16-bit colour),
     and floating point is 0 to 1.
 
     Parameters
