@@ -362,3 +362,36 @@ def test_threads_do_not_change_a_step():
     finally:
         plait.set_num_threads(before)
     np.testing.assert_array_equal(*results)
+
+
+def test_layers_get_rates_by_depth():
+    model = plait.create_model("glyph-tiny")
+    groups = plait.optim.layer_groups(model, lr=1.0, decay=0.5, weight_decay=0.1, exclude=("positions",))
+    rate = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    due = {
+        "image.positions": (0.125, 0.0), "image.patches.weight": (0.125, 0.1), "image.patches.bias": (0.125, 0.0),
+        "image.encoder.blocks.0.mlp.fc1.weight": (0.25, 0.1), "image.encoder.blocks.1.norm1.weight": (0.5, 0.0),
+        "image.encoder.norm.weight": (1.0, 0.0), "image.projection.weight": (1.0, 0.1), "logit_scale": (1.0, 0.0),
+        "text.tokens.weight": (0.25, 0.1), "text.encoder.blocks.0.attention.qkv.weight": (0.5, 0.1),
+    }  # fmt: skip
+    named = dict(model.named_parameters())
+    assert {name: rate[id(named[name])] for name in due} == due
+    assert sorted(map(id, named.values())) == sorted(rate)
+    model.image.freeze()
+    assert not any(id(p) in {id(q) for g in plait.optim.layer_groups(model, 1.0) for q in g["params"]}
+                   for p in model.image.parameters())  # fmt: skip
+    with pytest.raises(ValueError, match="decay is 0"):
+        plait.optim.layer_groups(model, 1.0, decay=0)
+
+
+def test_the_last_blocks_alone_train():
+    model = plait.create_model("glyph-tiny")
+    tower = model.image.freeze_except_last(1)
+    trained = {name for name, p in tower.named_parameters() if p.requires_grad}
+    due = {n for n, _ in tower.named_parameters() if n.startswith(("encoder.blocks.1", "encoder.norm", "projection"))}
+    assert trained == due
+    tower.freeze_except_last(0)
+    assert {n for n, p in tower.named_parameters() if p.requires_grad} == {n for n in due if ".blocks." not in n}
+    for wrong in (-1, 3, True, 1.0):
+        with pytest.raises(ValueError, match="expected 0 to 2"):
+            tower.freeze_except_last(wrong)

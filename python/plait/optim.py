@@ -15,7 +15,7 @@ from plait import _core
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
 
-__all__ = ["SGD", "AdamW", "Optimizer", "Schedule", "decay_groups", "warmup_cosine", "warmup_linear"]
+__all__ = ["SGD", "AdamW", "Optimizer", "Schedule", "decay_groups", "layer_groups", "warmup_cosine", "warmup_linear"]
 
 _ALIGN = 16  # floats
 
@@ -58,6 +58,46 @@ def decay_groups(model: Module, weight_decay: float = 0.01, exclude=()) -> list:
         {"params": [p for p in parameters if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
     ]
+
+
+def layer_groups(model: Module, lr: float, decay: float = 0.75, weight_decay: float = 0.01, exclude=()) -> list:
+    """Groups with a learning rate for each layer: what lies deeper in a pretrained tower changes less.
+
+    What comes after the blocks of a tower, and what is in no tower, gets `lr`; the last block ``lr * decay``, the one
+    before it ``lr * decay ** 2``, and so on to the embeddings (Clark et al., arXiv 2003.10555; He et al., arXiv
+    2111.06377). Within a layer weight decay is as in ``decay_groups``.
+
+    Parameters
+    ----------
+    model : Module
+        Its towers are the modules with ``depth_of(name)`` and ``encoder.blocks``, as those of ``plait.load``.
+    lr : float
+    decay : float
+        Above 0 and at most 1.
+    weight_decay, exclude
+        As in ``decay_groups``.
+
+    Examples
+    --------
+    >>> import plait
+    >>> model = plait.create_model("glyph-tiny")       # two blocks in its image tower, one in its text tower
+    >>> sorted({round(g["lr"], 6) for g in plait.optim.layer_groups(model, lr=1e-3, decay=0.5)})
+    [0.000125, 0.00025, 0.0005, 0.001]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer_groups: decay is {decay}, expected above 0 and at most 1")
+    rates = {}
+    for _, module in model.named_modules():
+        if hasattr(module, "depth_of"):
+            above = len(module.encoder.blocks) + 1
+            for name, p in module.named_parameters():
+                rates[id(p)] = lr * decay ** (above - module.depth_of(name))
+    groups: dict = {}
+    for plain in decay_groups(model, weight_decay, exclude):
+        for p in plain["params"]:
+            key = (rates.get(id(p), lr), plain["weight_decay"])
+            groups.setdefault(key, []).append(p)
+    return [{"params": ps, "lr": rate, "weight_decay": wd} for (rate, wd), ps in groups.items()]
 
 
 class Optimizer:
