@@ -53,7 +53,7 @@ def tensors_of(model, source) -> dict:
         entry = source.plan.table.find(name, source.prefix)
         for theirs, array, part in entry.theirs(parameter.data, source.shapes):
             if part is None:
-                tensors[theirs] = np.ascontiguousarray(array)
+                tensors[theirs] = np.asarray(array, order="C")  # a number stays one
             else:
                 parts.setdefault(theirs, []).append((part[0], array))
     for theirs, pieces in parts.items():

@@ -1,0 +1,75 @@
+"""Models written by transformers, open_clip and sentence-transformers, loaded by plait, and loaded by them again."""
+
+import numpy as np
+import pytest
+import zoo
+import zoo_check
+
+import plait
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the comparison environment has it")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+import zoo_build  # noqa: E402
+
+# What a tower that embeds has no use for, and `save` may leave out.
+UNUSED = ("pooler.", "mask_token", "classifier", "cls.", "lm_head", "vocab_", "audio_", "num_batches_tracked")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def built(row, tmp_path):
+    needs = {"open_clip": "open_clip", "openai": "open_clip", "sentence": "sentence_transformers"}.get(row.call)
+    if needs:
+        pytest.importorskip(needs, reason=f"{needs} is not installed")
+    folder = tmp_path / "theirs"
+    zoo_build.build(row, folder)
+    model = zoo_build.load(row, folder)
+    return folder, model, zoo_build.expected(row, model)
+
+
+def texts_of(due):
+    return np.split(due["ids"], np.cumsum(due["lengths"])[:-1]) if "ids" in due else None
+
+
+@pytest.mark.parametrize("row", zoo.ROWS, ids=lambda row: row.name)
+def test_plait_gives_what_the_library_gives(row, tmp_path):
+    folder, _, due = built(row, tmp_path)
+    model = plait.load(folder)
+    if row.call == "sentence":
+        zoo_check.encodes(model.encode, zoo.SENTENCES, due, "pooled")
+    if row.config.get("include_prompt") is not False:  # ids do not say which of them are the prompt's
+        zoo_check.check(row, model, due.get("pixels"), texts_of(due), due)
+    if "logits_per_image" in due:
+        logits = model.encode_image(due["pixels"]) @ model.encode_text(texts_of(due)).T
+        logits = logits * np.exp(model.logit_scale.numpy())
+        if getattr(model, "logit_bias", None) is not None:
+            logits = logits + model.logit_bias.numpy()
+        np.testing.assert_allclose(
+            logits, due["logits_per_image"], rtol=0, atol=1e-4 * abs(due["logits_per_image"]).max()
+        )
+
+
+@pytest.mark.parametrize("row", zoo.ROWS, ids=lambda row: row.name)
+def test_the_library_loads_what_plait_saves(row, tmp_path):
+    folder, theirs, due = built(row, tmp_path)
+    plait.load(folder).save(tmp_path / "again")
+    model = zoo_build.load(row, tmp_path / "again", allowed=UNUSED)
+    tensors, again = theirs.state_dict(), model.state_dict()
+    assert tensors.keys() == again.keys()
+    for name, tensor in tensors.items():
+        if not any(part in name for part in UNUSED):
+            assert torch.equal(tensor, again[name]), name
+    for name, values in zoo_build.expected(row, model).items():
+        np.testing.assert_array_equal(values, due[name], err_msg=name)
+
+
+@pytest.mark.parametrize("row", zoo.OTHERS, ids=lambda row: row.name)
+def test_a_relative_that_plait_does_not_know_is_refused_by_name(row, tmp_path):
+    folder, model, _ = built(row, tmp_path)
+    with pytest.raises(ValueError, match=f"model_type is '{model.config.model_type}', expected one of"):
+        plait.load(folder)
