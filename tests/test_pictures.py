@@ -394,5 +394,5 @@ def test_without_pillow_the_extra_is_named(monkeypatch):
     from plait.processing import _pictures
 
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"needs Pillow: pip install 'plait\[models\]'"):
+    with pytest.raises(ImportError, match=r"needs Pillow: pip install 'plait\[encode\]'"):
         _pictures.pillow.__wrapped__()

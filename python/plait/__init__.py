@@ -21,6 +21,7 @@ from plait import nn, optim  # isort: skip  (they take the names above from this
 # Imported on first use, so that `import plait` stays quick.
 _MODULES = ("data", "evaluate", "io", "models", "processing", "search", "train")
 _NAMES = {
+    "Embedder": ("plait.embedder", "Embedder"),
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
     "load": ("plait.io", "load_model"),
@@ -28,6 +29,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "Embedder",
     "GradcheckError",
     "Stream",
     "Tensor",

@@ -6,7 +6,14 @@ import importlib.util
 
 __all__ = ["require"]
 
-_PACKAGES = {"PIL": "Pillow", "matplotlib": "matplotlib", "tqdm": "tqdm"}
+_PACKAGES = {
+    "PIL": "Pillow",
+    "matplotlib": "matplotlib",
+    "milvus_lite": "milvus-lite",
+    "pymilvus": "pymilvus",
+    "tokenizers": "tokenizers",
+    "tqdm": "tqdm",
+}
 
 
 def require(what: str, extra: str, *modules: str) -> None:

@@ -103,7 +103,9 @@ class WordTokenizer:
                     ids.extend(self._characters.get(character, self.unknown_id) for character in part)
         return ids
 
-    def encode(self, texts: Sequence[str], max_length: int | None = None, truncate: bool = False) -> list[np.ndarray]:
+    def encode(
+        self, texts: Sequence[str], max_length: int | None = None, truncate: bool = False, start: int = 0
+    ) -> list[np.ndarray]:
         """Turn texts into token ids.
 
         Parameters
@@ -114,6 +116,8 @@ class WordTokenizer:
             The largest number of tokens a text may have, for models with a table of positions.
         truncate : bool, default False
             Drop what exceeds `max_length` instead of raising an error; a warning counts such texts.
+        start : int, default 0
+            The number of the first text in messages: of texts that come part by part.
 
         Returns
         -------
@@ -132,7 +136,7 @@ class WordTokenizer:
         if max_length is not None and max_length < 1:
             raise ValueError(f"WordTokenizer.encode: max_length is {max_length}, expected at least 1")
         encoded, cut = [], []
-        for i, text in enumerate(texts):
+        for i, text in enumerate(texts, start):
             ids = self._ids(text)
             if max_length is not None and len(ids) > max_length:
                 if not truncate:

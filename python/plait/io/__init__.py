@@ -4,11 +4,14 @@ from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_che
 from .files import atomic_file, atomic_folder, read_file, write_file
 from .folder import Folder
 from .models import load_model, save_model
+from .shards import Shard, Shards, read_shards, write_shards
 from .tensors import TensorInfo, load_tensors, map_tensors, read_header, save_tensors
 
 __all__ = [
     "Checkpoint",
     "Folder",
+    "Shard",
+    "Shards",
     "TensorInfo",
     "atomic_file",
     "atomic_folder",
@@ -19,8 +22,10 @@ __all__ = [
     "map_tensors",
     "read_file",
     "read_header",
+    "read_shards",
     "save_checkpoint",
     "save_model",
     "save_tensors",
     "write_file",
+    "write_shards",
 ]

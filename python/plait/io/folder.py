@@ -18,6 +18,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 # snapshots/<revision>/.
 _BLOB = re.compile(r"(?:\.\./){2,4}blobs/[0-9a-f]{40,64}")
 _MAX_JSON = 4 << 20
+_MAX_VALUES = 200_000  # of a JSON file, so that its objects take less than 64 MB
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folder:
@@ -47,7 +49,7 @@ class Folder:
     def __init__(self, path):
         self.path = Path(path)
         try:
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.fd = os.open(self.path, _OPEN_FOLDER)
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.path}: no such folder") from None
         except NotADirectoryError:
@@ -78,7 +80,24 @@ class Folder:
             return open_regular(name, self.fd)
         if not _BLOB.fullmatch(target):
             raise ValueError(f"{name}: a link to {target[:80]!r}, expected a regular file")
-        return open_regular(target, self.fd)
+        return self._open_blob(name, target)
+
+    def _open_blob(self, name, target):
+        # Step by step, so that no folder on the way is a link to somewhere else.
+        *folders, blob = target.split("/")
+        fd = os.dup(self.fd)
+        try:
+            for part in folders:
+                inner = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            return open_regular(blob, fd)
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(name)) from None
+        except NotADirectoryError:
+            raise ValueError(f"{name}: a link to {target!r}, in which {part!r} is no folder") from None
+        finally:
+            os.close(fd)
 
     def read(self, name, limit) -> bytes:
         """The content of a file of at most ``limit`` bytes."""
@@ -86,7 +105,7 @@ class Folder:
 
     def json(self, name, limit=_MAX_JSON):
         """The value of a JSON file."""
-        return strictjson.loads(self.read(name, limit), name)
+        return strictjson.loads(self.read(name, limit), name, max_values=_MAX_VALUES)
 
     def find_json(self, name, limit=_MAX_JSON):
         """The value of a JSON file, or None where there is no such file."""
@@ -113,7 +132,7 @@ class Folder:
         inner = Folder.__new__(Folder)
         inner.path = self.path / name
         try:
-            inner.fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+            inner.fd = os.open(name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "no such folder", name) from None
         except NotADirectoryError:

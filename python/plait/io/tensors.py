@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ from .files import atomic_file, open_regular
 
 __all__ = ["TensorInfo", "load_tensors", "map_tensors", "read_header", "save_tensors"]
 
-_MAX_HEADER = 16 << 20
+_MAX_HEADER = 6 << 20
+_SMALL_HEADER = 1 << 20  # whose objects are no burden, whatever it holds
 _MAX_TENSORS = 100_000
 _MAX_RANK = 8
 _MAX_NAME = 512  # bytes of UTF-8
@@ -147,7 +149,7 @@ def load_tensors(file, folder: int | None = None) -> dict:
     ------
     FileNotFoundError
     ValueError
-        The file breaks the format or a limit (header of 16 MiB, 100,000 tensors, 8 dimensions, names of 512 bytes).
+        The file breaks the format or a limit (header of 6 MiB, 100,000 tensors, 8 dimensions, names of 512 bytes).
 
     Examples
     --------
@@ -210,10 +212,11 @@ def map_tensors(file, opened: int | None = None) -> dict:
         infos = _header(stream, name)
         start = stream.tell()
         # Private pages: the file may be read-only, and nobody sees what is written.
-        content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        content = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     arrays = {}
-    for key, info in infos.items():
-        array = np.frombuffer(content, _dtype(info.dtype), math.prod(info.shape), start + info.begin)
+    for key in list(infos):
+        info = infos.pop(key)
+        array = content[start + info.begin : start + info.end].view(_dtype(info.dtype))
         if info.dtype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
             raise ValueError(f"{name}: {key} is BOOL, but holds bytes other than 0 and 1")
         arrays[key] = array.reshape(info.shape)
@@ -231,10 +234,7 @@ def _header(stream, name):
     size = int.from_bytes(prefix, "little")
     if not 2 <= size <= min(_MAX_HEADER, total - 8):
         raise ValueError(f"{name}: a header of {size} bytes, expected 2 to {min(_MAX_HEADER, total - 8)}")
-    text = stream.read(size)
-    if len(text) < size:
-        raise ValueError(f"{name}: truncated inside the header")
-    header = strictjson.loads(text, name, max_depth=4)
+    header = strictjson.loads(_exactly(stream, size, name), name, max_depth=4, hook=_slim)
     if not isinstance(header, dict):
         raise ValueError(f"{name}: the header is not an object")
     metadata = header.pop("__metadata__", {})
@@ -243,9 +243,9 @@ def _header(stream, name):
     if len(header) > _MAX_TENSORS:
         raise ValueError(f"{name}: {len(header)} tensors, expected at most {_MAX_TENSORS}")
     infos = {}
-    for key, entry in header.items():
+    for key in list(header):
         _check_name(key, name)
-        infos[key] = _info(entry, f"{name}: {key if len(key) <= 80 else key[:77] + '...'}")
+        infos[key] = _info(header.pop(key), f"{name}: {key if len(key) <= 80 else key[:77] + '...'}")
     ordered = sorted(infos.items(), key=lambda item: (item[1].begin, item[1].end))
     position = 0
     for key, info in ordered:
@@ -259,15 +259,44 @@ def _header(stream, name):
     return dict(ordered)
 
 
+# Objects of Python are up to thirty times as large as their text: a large header is looked at before it is parsed.
+_TEXT = rb'"(?:[^"\\]|\\.)*+"\s*+'
+_MEMBER = rb'\s*+"(?:dtype"\s*+:\s*+"\w{1,8}"|(?:shape|data_offsets)"\s*+:\s*+\[[\d,\s]{0,256}+\])\s*+'
+_ENTRY = _TEXT + rb":\s*+\{" + _MEMBER + rb"(?:," + _MEMBER + rb"){2}\}\s*+"
+_METADATA = rb'"__metadata__"\s*+:\s*+\{\s*+(?:' + _TEXT + rb":\s*+" + _TEXT + rb",?\s*+){0,10000}+\}\s*+"
+_TENSORS_ALONE = re.compile(rb"\s*+\{\s*+(?:(?:" + _METADATA + rb"|" + _ENTRY + rb"),?\s*+)*+\}\s*+", re.DOTALL)
+
+
+def _exactly(stream, size, name):
+    text = stream.read(size)
+    if len(text) < size:
+        raise ValueError(f"{name}: truncated inside the header")
+    if size > _SMALL_HEADER and not _TENSORS_ALONE.fullmatch(text):
+        raise ValueError(f"{name}: the header of {size} bytes holds more than tensors and a little metadata")
+    return text
+
+
+def _slim(entry):
+    """The object of one tensor as a tuple, which takes half of the memory."""
+    if entry.keys() != {"dtype", "shape", "data_offsets"} or isinstance(entry["dtype"], (dict, tuple)):
+        return entry  # the header itself, or what is refused later
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    return (
+        entry["dtype"],
+        tuple(shape) if isinstance(shape, list) else shape,
+        tuple(offsets) if isinstance(offsets, list) else offsets,
+    )
+
+
 def _info(entry, where):
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, tuple):
         raise ValueError(f"{where}: expected exactly dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    dtype, shape, offsets = entry
     if not isinstance(dtype, str) or dtype not in _ITEMSIZE:
         raise ValueError(f"{where}: dtype is {repr(dtype)[:40]}, expected one of {', '.join(_ITEMSIZE)}")
-    if not isinstance(shape, list) or len(shape) > _MAX_RANK or not all(_is_size(n) for n in shape):
+    if not isinstance(shape, tuple) or len(shape) > _MAX_RANK or not all(_is_size(n) for n in shape):
         raise ValueError(f"{where}: shape is {repr(shape)[:80]}, expected at most {_MAX_RANK} sizes of at least 0")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
+    if not isinstance(offsets, tuple) or len(offsets) != 2 or not all(_is_size(n) for n in offsets):
         raise ValueError(f"{where}: data_offsets is {repr(offsets)[:80]}, expected [begin, end]")
     # Python integers: no product can wrap. NumPy counts the sizes beside a zero as well.
     if math.prod(n for n in shape if n) * _ITEMSIZE[dtype] >= 2**63:
@@ -275,8 +304,8 @@ def _info(entry, where):
     due = math.prod(shape) * _ITEMSIZE[dtype]
     begin, end = offsets
     if end - begin != due:
-        raise ValueError(f"{where}: {end - begin} bytes, expected {due} for {dtype} {tuple(shape)}")
-    return TensorInfo(dtype, tuple(shape), begin, end)
+        raise ValueError(f"{where}: {end - begin} bytes, expected {due} for {dtype} {shape}")
+    return TensorInfo(dtype, shape, begin, end)
 
 
 def _is_size(n):

@@ -3,6 +3,7 @@
 from .config import DualEncoderConfig, HeadConfig, ImageConfig, ImageEncoderConfig, TextConfig, TextEncoderConfig
 from .dual_encoder import DualEncoder
 from .encoders import ImageEncoder, TextEncoder
+from .identity import fingerprint
 from .registry import create_model, get_config, list_models
 from .vectors import quantize_embeddings
 
@@ -17,6 +18,7 @@ __all__ = [
     "TextEncoder",
     "TextEncoderConfig",
     "create_model",
+    "fingerprint",
     "get_config",
     "list_models",
     "quantize_embeddings",

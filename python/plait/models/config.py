@@ -64,6 +64,11 @@ class ImageConfig:
         """Rows of a picture that have a position: patches, and the class token."""
         return (self.size // self.patch) ** 2 + self.class_token
 
+    @property
+    def pooled_width(self) -> int:
+        """Of what pooling makes of a picture."""
+        return self.width * (self.rows + self.registers if self.pool == "flatten" else 1)
+
     def count_parameters(self, embed_dim: int | None) -> int:
         """Parameters of the tower, computed without building it."""
         width, hidden = self.width, self.hidden or 4 * self.width
@@ -73,8 +78,8 @@ class ImageConfig:
             extra += width + 4 * width * (width + 1) + 2 * width + width * (2 * hidden + 1) + hidden
         block = 3 * width * (not self.qkv_bias) * -1 + 2 * width * self.layer_scale
         block += self.gated * hidden * (width + 1)
-        pooled = width * (self.rows + self.registers if self.pool == "flatten" else 1)
-        return patches + extra + _count_blocks(self) + self.layers * block + _count_head(self, pooled, embed_dim)
+        head = _count_head(self, self.pooled_width, embed_dim)
+        return patches + extra + _count_blocks(self) + self.layers * block + head
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ class ImageEncoderConfig:
     @property
     def width(self) -> int:
         """Of the embeddings."""
-        return self.embed_dim or self.image.width * (self.image.rows if self.image.pool == "flatten" else 1)
+        return self.embed_dim or self.image.pooled_width
 
     def count_parameters(self) -> int:
         """Parameters of the model, computed without building it."""

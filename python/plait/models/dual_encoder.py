@@ -9,14 +9,32 @@ import numpy as np
 
 from plait.io.schema import parse
 from plait.models.config import DualEncoderConfig
+from plait.models.encoding import evaluating
 from plait.models.images import encode_images, iterate_images
 from plait.models.texts import Tokenized, encode_texts, iterate_texts
 from plait.models.towers import ImageTower, TextTower
 from plait.nn import Module, Parameter
+from plait.tensor import Tensor
 
 __all__ = ["DualEncoder"]
 
 _CACHED = 32  # lists of texts whose vectors are kept
+
+
+class _Cache:
+    """Vectors by list of texts, of one state of the model; copies of the model begin anew."""
+
+    def __init__(self):
+        self._state, self._held, self._kept = None, None, collections.OrderedDict()
+
+    def while_same(self, state, held):
+        """What was kept for this state; another one empties it. `held` are the objects whose ids it has."""
+        if state != self._state:
+            self._state, self._held, self._kept = state, held, collections.OrderedDict()
+        return self._kept
+
+    def __reduce__(self):
+        return _Cache, ()
 
 
 class DualEncoder(Tokenized, Module):
@@ -66,7 +84,7 @@ class DualEncoder(Tokenized, Module):
         self.processor = None
         self.source = None
         self.max_tokens = c.text.length
-        self._cache: collections.OrderedDict = collections.OrderedDict()
+        self._cache = _Cache()
 
     # ---- pictures
 
@@ -190,7 +208,7 @@ class DualEncoder(Tokenized, Module):
             Texts of too many tokens are an error; or, with True, are cut, and a warning counts them.
         cache : bool
             Keep the vectors of these strings (a table of prompts or class names), so that the same list costs nothing
-            the next time. Changed weights are noticed.
+            the next time. Changed weights and another tokenizer are noticed. Only for strings, and in evaluation mode.
 
         Returns
         -------
@@ -213,8 +231,11 @@ class DualEncoder(Tokenized, Module):
             "show_progress": show_progress,
             "truncate": truncate,
         }
-        if cache and not self.training and isinstance(texts, (list, tuple)) and all(isinstance(t, str) for t in texts):
-            return self._cached(tuple(texts), options)
+        if cache and not self.training:
+            if isinstance(texts, str):
+                return self._cached((texts,), options)[0]
+            if isinstance(texts, (list, tuple)) and all(isinstance(t, str) for t in texts):
+                return self._cached(tuple(texts), options)
         return encode_texts(self, "encode_text", texts, self.text, self.config.embed_dim, **options)
 
     def encode_text_iter(
@@ -242,37 +263,50 @@ class DualEncoder(Tokenized, Module):
         )
 
     def _cached(self, texts, options):
-        weights = sum(p.version for p in self.text.parameters())
-        chosen = ("normalize", "precision", "truncate_dim", "truncate")
-        key = (texts, id(self.tokenizer), weights, *(options[k] for k in chosen))
-        if key not in self._cache:
+        parameters = self.text.parameters()
+        held = self.tokenizer, parameters  # alive, so that nothing else gets their ids
+        state = id(self.tokenizer), self.max_tokens, tuple((id(p), p.version) for p in parameters)
+        kept = self._cache.while_same(state, held)
+        key = (texts, *(options[k] for k in ("normalize", "precision", "truncate_dim", "truncate")))
+        vectors = kept.pop(key, None)
+        if vectors is None:
             vectors = encode_texts(self, "encode_text", list(texts), self.text, self.config.embed_dim, **options)
-            vectors.setflags(write=False)
-            self._cache[key] = vectors
-            while len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key].copy()
+        kept[key] = vectors  # the newest last
+        while len(kept) > _CACHED:
+            kept.popitem(last=False)
+        return vectors.copy()
 
     # ---- both
 
-    def zero_shot(self, images, labels, templates=("a photo of a {}.",), *, cache: bool = True, **options):
+    def zero_shot(
+        self,
+        images,
+        labels,
+        templates=("a photo of a {}.",),
+        batch_size: int = 32,
+        *,
+        cache: bool = True,
+        show_progress: bool | None = None,
+        on_error="raise",
+        workers: int | None = None,
+    ):
         """Probabilities of labels that nobody trained on, from the texts that describe them.
 
         A label's vector is the mean of the unit vectors of its texts, one a template, brought to unit length again
         (Radford et al., arXiv 2103.00020, section 3.1.4). With a ``logit_bias`` (SigLIP) the probabilities are
-        sigmoids, each label by itself; else a softmax over the labels.
+        sigmoids, each label by itself; else a softmax over the labels. A picture that was skipped, or whose vector is
+        zeros, gets zeros.
 
         Parameters
         ----------
-        images : as in ``encode_image``; or an (n, embed_dim) float array of image vectors
+        images : as in ``encode_image``; or an (n, embed_dim) or (embed_dim,) float array of vectors that it gave
         labels : list of str
         templates : str or list of str
             With ``{}`` where the label goes.
+        batch_size, show_progress, on_error, workers
+            As in ``encode_image``.
         cache : bool
             Keep the table of label vectors for the next call.
-        **options
-            Of ``encode_image``: batch_size, show_progress, on_error, workers.
 
         Returns
         -------
@@ -282,16 +316,31 @@ class DualEncoder(Tokenized, Module):
         Raises
         ------
         TypeError, ValueError
-            Labels or templates are none, or a template has no ``{}``.
+            Labels or templates are none, a template has no ``{}``, or a label is no text to the tokenizer.
+
+        Examples
+        --------
+        >>> import numpy as np, plait
+        >>> model = plait.create_model("glyph-tiny", seed=0)
+        >>> model.tokenizer = plait.data.WordTokenizer.train(["a small letter", "a big letter"])
+        >>> model.zero_shot(np.zeros((3, 32, 32), np.uint8), ["small", "big"], "a {} letter").shape
+        (3, 2)
         """
         table = self._label_table(labels, templates, cache)
-        vectors = isinstance(images, np.ndarray) and images.ndim in (1, 2) and images.shape[-1] == self.config.embed_dim
-        x = images if vectors and images.dtype.kind == "f" else self._evaluated(self.encode_image, images, **options)
+        x = images.data if isinstance(images, Tensor) else images
+        ready = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+        if not ready or x.ndim not in (1, 2) or x.shape[-1] != self.config.embed_dim:
+            options = {"show_progress": show_progress, "on_error": on_error, "workers": workers}
+            x = self._evaluated(self.encode_image, images, batch_size, **options)
         logits = np.exp(self.logit_scale.data) * (x @ table.T)
         if self.logit_bias is not None:
-            return (1 / (1 + np.exp(-(logits + self.logit_bias.data)))).astype(np.float32)
-        e = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return (e / e.sum(axis=-1, keepdims=True)).astype(np.float32)
+            logits = logits + self.logit_bias.data
+            e = np.exp(-np.abs(logits))
+            probabilities = np.where(logits < 0, e, 1) / (1 + e)
+        else:
+            e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            probabilities = e / e.sum(axis=-1, keepdims=True)
+        return np.where(x.any(axis=-1, keepdims=True), probabilities, 0).astype(np.float32)
 
     def _label_table(self, labels, templates, cache):
         templates = [templates] if isinstance(templates, str) else list(templates)
@@ -302,9 +351,13 @@ class DualEncoder(Tokenized, Module):
         if wrong or not templates:
             raise ValueError(f"zero_shot: templates holds {wrong[:1] or 'nothing'}, expected texts with {{}}")
         texts = [t.replace("{}", label) for label in labels for t in templates]
-        vectors = self._evaluated(self.encode_text, texts, cache=cache)
+        vectors = self._evaluated(self.encode_text, texts, show_progress=False, cache=cache)
         mean = vectors.reshape(len(labels), len(templates), -1).mean(axis=1)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        norms = np.linalg.norm(mean, axis=1, keepdims=True)
+        if not norms.all():
+            i = int(np.argmin(norms))
+            raise ValueError(f"zero_shot: labels[{i}] is {labels[i][:60]!r}, which has no tokens")
+        return mean / norms
 
     def embed_images(self, images, batch_size: int = 256) -> np.ndarray:
         """(N, embed_dim) float32 unit vectors: ``encode_image`` in evaluation mode, also while in training."""
@@ -318,12 +371,9 @@ class DualEncoder(Tokenized, Module):
         return self._evaluated(self.encode_text, texts, batch_size, show_progress=False, truncate=True)
 
     def _evaluated(self, encode, *args, **options):
-        training = self.training
-        self.eval()
-        try:
-            return encode(*args, **options)
-        finally:
-            self.train(training)
+        with evaluating(self):
+            vectors = encode(*args, **options)
+        return vectors.numpy() if isinstance(vectors, Tensor) else vectors
 
     def _bound_logit_scale(self):
         # CLIP clips after the optimiser's step. Here at the start of the next one: a hand-written loop needs no line

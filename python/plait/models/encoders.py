@@ -8,7 +8,7 @@ from plait import ops
 from plait.io.schema import parse
 from plait.models.config import ImageEncoderConfig, TextEncoderConfig
 from plait.models.images import encode_images, images_to_rows, iterate_images
-from plait.models.texts import Tokenized, encode_texts, iterate_texts, texts_to_ids
+from plait.models.texts import Tokenized, batch_of_texts, encode_texts, iterate_texts
 from plait.models.towers import ImageTower, TextTower
 from plait.nn import LayerNorm, Linear, Module
 from plait.stream import Stream
@@ -158,8 +158,7 @@ class TextEncoder(Tokenized, Module):
 
     def forward(self, texts) -> Stream:
         """Token ids (or strings) to the stream of the last block's rows."""
-        texts = texts if isinstance(texts, (Stream, np.ndarray)) else texts_to_ids(self, "forward", texts, False)
-        return self.text.hidden(self.text.filled(self.text.ids(texts)))
+        return self.text.hidden(self.text.filled(batch_of_texts(self, "forward", texts)))
 
     def encode(
         self,
@@ -182,7 +181,7 @@ class TextEncoder(Tokenized, Module):
         batch_size : int
             Texts that are computed together.
         prompt : str, optional
-            Put in front of every string.
+            Put in front of every string. Token ids are taken as they are: with the prompt's in front, if there is one.
         prompt_name : str, optional
             Of one in ``prompts``; default ``default_prompt_name``.
         normalize : bool, optional
@@ -240,16 +239,15 @@ class TextEncoder(Tokenized, Module):
 
     def _with_prompt(self, function, name, sentences, prompt, prompt_name):
         prompt, skip = self._prompt(name, prompt, prompt_name), 0
-        if prompt:
-            sentences = _prefixed(prompt, sentences)
-            if not self.config.pool_prompt:
-                # Its tokens without the end token that closes a text.
-                skip = len(texts_to_ids(self, name, [prompt], False)[0]) - 1
+        if prompt and not self.config.pool_prompt:
+            ids = self.tokenizer.encode([prompt]) if self.tokenizer is not None else [np.empty(0)]
+            ends = [getattr(self.tokenizer, key, None) for key in ("eos_id", "sep_id")]
+            skip = len(ids[0]) - (len(ids[0]) > 0 and ids[0][-1] in ends)  # without what closes a text
 
         def forward(ids):
             return self._pooled(ids, skip)
 
-        return lambda **options: function(self, name, sentences, forward, self.config.width, **options)
+        return lambda **options: function(self, name, sentences, forward, self.config.width, prompt=prompt, **options)
 
     def _prompt(self, function, prompt, prompt_name):
         if prompt is not None and not isinstance(prompt, str):
@@ -306,13 +304,3 @@ def _without_first(x, count):
     kept = np.minimum(x.lengths, count)
     inside = np.arange(x.offsets[-1]) - np.repeat(x.offsets[:-1], x.lengths) >= np.repeat(kept, x.lengths)
     return Stream(ops.index(x.rows, np.flatnonzero(inside)), np.concatenate([[0], np.cumsum(x.lengths - kept)]))
-
-
-def _prefixed(prompt, sentences):
-    """The prompt in front of every string; token ids have it already, or are not to have it."""
-    if isinstance(sentences, (str, Stream)):
-        return prompt + sentences if isinstance(sentences, str) else sentences
-    if isinstance(sentences, np.ndarray):
-        sentences = sentences.tolist() if sentences.dtype.kind in "OUT" else list(sentences)
-    prefixed = (prompt + s if isinstance(s, str) else s for s in sentences)
-    return list(prefixed) if isinstance(sentences, (list, tuple)) else prefixed

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,23 +19,45 @@ import numpy as np
 from plait._core import get_num_threads, set_num_threads
 from plait.tensor import no_grad
 
-__all__ = ["Reader", "evaluating", "run"]
+__all__ = ["Direct", "Reader", "check_run_options", "evaluating", "run"]
 
 _FEWEST_TO_SHARE = 4  # threads from which on reading and computing go side by side
 
 
 @contextlib.contextmanager
 def evaluating(model):
-    """The model in evaluation mode, nothing recorded."""
-    training = model.training
-    if training:
-        model.eval()
+    """The model in evaluation mode, nothing recorded; afterwards each of its modules is in the mode that it was in."""
+    trained = [module for _, module in model.named_modules() if module.training] if model.training else []
+    for module in trained:
+        module.training = False
     try:
         with no_grad():
             yield
     finally:
-        if training:
-            model.train()
+        for module in trained:
+            module.training = True
+
+
+class _Shared:
+    """Threads that readers have taken from computing. Several may run, and end in any order."""
+
+    def __init__(self):
+        self.forget()
+
+    def forget(self):
+        self.lock = threading.Lock()
+        self.taken, self.total = 0, 1
+
+    def take(self, count):
+        with self.lock:
+            if not self.taken:
+                self.total = get_num_threads()
+            self.taken = max(0, self.taken + count)  # a reader may have begun before a fork
+            set_num_threads(max(1, self.total - self.taken))
+
+
+_shared = _Shared()
+os.register_at_fork(after_in_child=_shared.forget)
 
 
 class Reader:
@@ -50,13 +75,11 @@ class Reader:
         threads = get_num_threads()
         if workers is None:
             workers = 0 if threads < _FEWEST_TO_SHARE else threads // 4
-        if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or not 0 <= workers <= 256:
-            raise ValueError(f"workers is {workers!r}, expected a whole number from 0 to 256")
         self.read, self.ahead = read, workers > 0
-        self._before = threads
-        self._pool = ThreadPoolExecutor(int(workers) or threads, "plait-read")
+        self._workers = int(workers)
+        self._pool = ThreadPoolExecutor(self._workers or threads, "plait-read")
         if self.ahead:
-            set_num_threads(max(1, threads - workers))
+            _shared.take(self._workers)
 
     def begin(self, items, start):
         """Starts reading; gives a function that waits for the result: items, and (index, error) of failures."""
@@ -77,7 +100,7 @@ class Reader:
     def close(self):
         self._pool.shutdown(cancel_futures=True)
         if self.ahead:
-            set_num_threads(self._before)
+            _shared.take(-self._workers)
 
 
 class Direct:
@@ -120,10 +143,11 @@ def run(function, items, reader, compute, width, *, window, batch_size, key, on_
         Has ``update(n)``.
     """
     items, start, skipped = iter(items), 0, []
+    size = min(window * int(batch_size), sys.maxsize)
 
     def begin():
         nonlocal start
-        chosen = list(itertools.islice(items, window * batch_size))
+        chosen = list(itertools.islice(items, size))
         waiting = reader.begin(chosen, start) if chosen else None
         start += len(chosen)
         return waiting
@@ -138,6 +162,8 @@ def run(function, items, reader, compute, width, *, window, batch_size, key, on_
                 skipped.append((i, error))
                 if callable(on_error):
                     on_error(i, error)
+            if bar is not None and failures:
+                bar.update(len(failures))
             waiting = begin() if reader.ahead else None
             rows = np.zeros((len(ready), width), np.float32)
             places = sorted((i for i, item in enumerate(ready) if item is not None), key=lambda i: key(ready[i]))
@@ -160,9 +186,13 @@ def run(function, items, reader, compute, width, *, window, batch_size, key, on_
         )
 
 
-def check_run_options(function, batch_size, on_error="raise"):
-    """Refuses a wrong batch size or rule for errors, before the work."""
+def check_run_options(function, batch_size, on_error="raise", workers=None):
+    """Refuses a wrong batch size, rule for errors or number of workers, before the work."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"{function}: batch_size is {batch_size!r}, expected a whole number of at least 1")
     if on_error not in ("raise", "skip") and not callable(on_error):
         raise ValueError(f"{function}: on_error is {on_error!r}, expected 'raise', 'skip' or a function")
+    if workers is not None and (
+        isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or not 0 <= workers <= 256
+    ):
+        raise ValueError(f"{function}: workers is {workers!r}, expected a whole number from 0 to 256")

@@ -23,7 +23,7 @@ def encode_images(
 ):
     """What every ``encode`` of pictures does, see ``DualEncoder.encode_image``."""
     check_vector_options(function, precision, truncate_dim, width)
-    check_run_options(function, batch_size, options["on_error"])
+    check_run_options(function, batch_size, options["on_error"], options["workers"])
     if isinstance(images, Tensor) or model.training:
         if precision != "float32" or truncate_dim is not None:
             raise ValueError(f"{function}: precision and truncate_dim are for evaluation, see model.eval()")
@@ -43,12 +43,12 @@ def encode_images(
 def iterate_images(
     model, function, images, forward, width, *, batch_size, normalize, precision, truncate_dim, **options
 ):
-    """The same, a few batches at a time."""
+    """The same, a few batches at a time. What is wrong with the options is said at once, and not when it begins."""
     check_vector_options(function, precision, truncate_dim, width)
-    check_run_options(function, batch_size, options["on_error"])
+    check_run_options(function, batch_size, options["on_error"], options["workers"])
     items, _, _ = _items(function, images, _tower(model).config, model.processor)
-    for rows in _vectors(model, function, items, forward, width, batch_size, **options):
-        yield finish(rows, normalize, truncate_dim, precision)
+    parts = _vectors(model, function, items, forward, width, batch_size, **options)
+    return (finish(rows, normalize, truncate_dim, precision) for rows in parts)
 
 
 def images_to_rows(model, function, images):
@@ -56,10 +56,10 @@ def images_to_rows(model, function, images):
     tower = _tower(model)
     plain = isinstance(images, np.ndarray) and model.processor is None and images.ndim in (3, 4)
     if isinstance(images, Tensor) or plain:
-        return check_pixels(tower, images)
+        return check_pixels(tower, images, function)
     items, _, single = _items(function, images, tower.config, model.processor)
     if single:
-        raise ValueError(f"{function}: images is one picture, expected a list of them where they are trained on")
+        raise ValueError(f"{function}: images is one picture, expected a list of them where they are one batch")
     read = _reader_of(model, function)
     ready = [read(item, i) for i, item in enumerate(items)]
     for i, x in enumerate(ready):
@@ -107,12 +107,14 @@ def _items(function, images, c, processor):
         grey = images.ndim == 3 and processor is None and c.channels == 1 and fits(c, images.shape[1:], 1)
         if images.ndim == 4 or grey:
             return list(images), len(images), False
+        if images.ndim == 1 and images.dtype.kind in "OUT":  # paths, say
+            return images.tolist(), len(images), False
         if images.ndim not in (2, 3):
             raise ValueError(f"{function}: images has shape {images.shape}, expected (n, H, W, C) or one picture")
         return [images], 1, True
     if isinstance(images, (list, tuple)):
         return images, len(images), False
-    if hasattr(images, "__iter__"):
+    if hasattr(images, "__iter__") and not isinstance(images, (dict, bytearray)):
         return images, None, False
     raise TypeError(
         f"{function}: images is {type(images).__name__}, expected pictures, paths, arrays or a list of them"
@@ -147,7 +149,8 @@ def _reader_of(model, function):
         try:
             pixels = processor.pixels(item if array is None else array)
         except (OSError, TypeError, ValueError) as error:
-            raise type(error)(f"{what}: {error}") from None
+            kind = ValueError if isinstance(error, UnicodeError) else type(error)  # those take five arguments
+            raise kind(f"{what}: {error}") from None
         if not fits(c, pixels.shape[:2], pixels.shape[2]):
             raise ValueError(
                 f"{what} is {pixels.shape} after processing, expected ({c.size}, {c.size}, {c.channels}); the image "
@@ -161,6 +164,8 @@ def _reader_of(model, function):
 
 
 def _array(item, what):
+    if isinstance(item, Tensor) and item.requires_grad:
+        raise TypeError(f"{what} is a Tensor with a gradient, expected all pictures in one Tensor (see ops.stack)")
     try:
         array = np.asarray(item)
     except Exception as error:

@@ -11,7 +11,7 @@ from plait.tensor import Tensor
 __all__ = ["check_ids", "check_pixels", "fits"]
 
 
-def check_pixels(tower, images):
+def check_pixels(tower, images, function="encode_image"):
     """Pictures as (B, H, W, C) values that the first layer takes.
 
     Parameters
@@ -20,12 +20,14 @@ def check_pixels(tower, images):
     images : array, Tensor or list of arrays
         (B, H, W, C), or (B, H, W) for one channel: uint8 from 0 to 255 or floating from 0 to 1; the mean and deviation
         of the configuration are applied. Floating (B, C, H, W) with the model's own C, H and W: processed already.
+    function : str
+        For messages.
     """
     c = tower.config
     if not isinstance(images, Tensor):
-        images = np.asarray(images if not isinstance(images, (list, tuple)) else _each(images))
+        images = np.asarray(images if not isinstance(images, (list, tuple)) else _each(images, function))
     if images.dtype != np.uint8 and (images.dtype.kind not in "fV" or images.dtype.names):
-        raise TypeError(f"encode_image: images has dtype {images.dtype}, expected uint8 or floating")
+        raise TypeError(f"{function}: images has dtype {images.dtype}, expected uint8 or floating")
     if images.ndim == 3 and c.channels == 1:
         images = _reshape(images, (*images.shape, 1))
     processed = images.ndim == 4 and images.dtype != np.uint8 and fits(c, images.shape[2:], images.shape[1])
@@ -33,7 +35,7 @@ def check_pixels(tower, images):
         size = "H, W" if c.any_size else f"{c.size}, {c.size}"
         due = [f"(B, {size}, {c.channels})", *([f"(B, {size})"] if c.channels == 1 else [])]
         due += [f"(B, {c.channels}, {size}) of processed pixel values"]
-        raise ValueError(f"encode_image: images has shape {images.shape}, expected {' or '.join(due)}")
+        raise ValueError(f"{function}: images has shape {images.shape}, expected {' or '.join(due)}")
     # A picture of one channel is the same in both layouts; then it counts as not processed.
     if processed and fits(c, images.shape[1:3], images.shape[3]):
         processed = False
@@ -69,7 +71,7 @@ def _nhwc(images):
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
-def _each(images):
+def _each(images, function):
     """Pictures of a list as arrays of one shape; says which of them is none."""
     pictures = []
     for i, picture in enumerate(images):
@@ -78,10 +80,10 @@ def _each(images):
         except Exception:  # a ragged list, or an array that refuses
             array = None
         if array is None or array.ndim < 2:
-            raise TypeError(f"encode_image: images[{i}] is {type(picture).__name__}, expected a picture (H, W, C)")
+            raise TypeError(f"{function}: images[{i}] is {type(picture).__name__}, expected a picture (H, W, C)")
         if pictures and array.shape != pictures[0].shape:
             raise ValueError(
-                f"encode_image: images[{i}] has shape {array.shape}, expected {pictures[0].shape}, as images[0]"
+                f"{function}: images[{i}] has shape {array.shape}, expected {pictures[0].shape}, as images[0]"
             )
         pictures.append(array)
     return pictures

@@ -71,12 +71,9 @@ def resized(table, leading: int, grid, antialias: bool = False):
     side = math.isqrt(count)
     if side * side != count:
         raise ValueError(f"positions: {count} of them are no square grid, which only can be resized")
-    matrix = np.kron(bicubic(side, grid[0], antialias), bicubic(side, grid[1], antialias)).astype(np.float32)
-    if not leading:
-        return _product(matrix, table)
-    concat = np.concatenate if isinstance(table, np.ndarray) else ops.concat
-    return concat([table[:leading], _product(matrix, table[leading:])])
-
-
-def _product(matrix, rows):
-    return matrix @ rows if isinstance(rows, np.ndarray) else ops.matmul(matrix, rows)
+    rows, columns = (bicubic(side, n, antialias).astype(np.float32) for n in grid)
+    if isinstance(table, np.ndarray):  # one direction after the other: the product of both is as large as many models
+        cells = columns @ np.tensordot(rows, table[leading:].reshape(side, side, -1), 1)
+        return np.concatenate([table[:leading], cells.reshape(-1, table.shape[1])])
+    cells = ops.matmul(np.kron(rows, columns), table[leading:] if leading else table)
+    return ops.concat([table[:leading], cells]) if leading else cells

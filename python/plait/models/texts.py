@@ -11,7 +11,7 @@ from plait.models.intake import check_ids
 from plait.models.vectors import check_vector_options, finish
 from plait.stream import Stream
 
-__all__ = ["Tokenized", "encode_texts", "iterate_texts", "texts_to_ids"]
+__all__ = ["Tokenized", "batch_of_texts", "encode_texts", "iterate_texts", "texts_to_ids"]
 
 _WINDOW = 32  # batches of texts that are tokenised and sorted together
 
@@ -25,10 +25,11 @@ class Tokenized:
     @property
     def tokenizer(self):
         """Turns strings into token ids; saved with the model."""
-        if self._later is not None:
+        later = self._later  # another thread may make it meanwhile
+        if later is not None:
             from plait.processing import Tokenizer
 
-            folder, family, lower = self._later
+            folder, family, lower = later
             self.tokenizer = Tokenizer.from_folder(folder, family, lower=lower)
         return self._tokenizer
 
@@ -43,22 +44,32 @@ class Tokenized:
 
 
 def encode_texts(
-    model, function, texts, forward, width, *, batch_size, normalize, precision, truncate_dim, show_progress, truncate
+    model,
+    function,
+    texts,
+    forward,
+    width,
+    *,
+    batch_size,
+    normalize,
+    precision,
+    truncate_dim,
+    show_progress,
+    truncate,
+    prompt="",
 ):
-    """What every ``encode`` of texts does, see ``DualEncoder.encode_text``."""
+    """What every ``encode`` of texts does, see ``DualEncoder.encode_text``; `prompt` goes before every string."""
     check_vector_options(function, precision, truncate_dim, width)
     check_run_options(function, batch_size)
-    items, total, single = _items(function, texts)
     if model.training:
         if precision != "float32" or truncate_dim is not None:
             raise ValueError(f"{function}: precision and truncate_dim are for evaluation, see model.eval()")
-        if single:
-            raise TypeError(f"{function}: texts is one text, expected a list of them where they are trained on")
-        rows = forward(model.text.ids(texts_to_ids(model, function, items, truncate)))
+        rows = forward(batch_of_texts(model, function, texts, truncate, prompt))
         return ops.l2_normalize(rows) if normalize else rows
+    items, total, single = _items(function, texts)
     bar = progress_bar(show_progress and not single, total, "text")
     try:
-        parts = list(_vectors(model, function, items, forward, width, batch_size, truncate, bar))
+        parts = list(_vectors(model, function, items, forward, width, batch_size, truncate, prompt, bar))
     finally:
         bar.close()
     rows = np.concatenate(parts) if parts else np.empty((0, width), np.float32)
@@ -66,18 +77,28 @@ def encode_texts(
     return rows[0] if single else rows
 
 
-def iterate_texts(model, function, texts, forward, width, *, batch_size, normalize, precision, truncate_dim, truncate):
-    """The same, a few batches at a time."""
+def iterate_texts(
+    model, function, texts, forward, width, *, batch_size, normalize, precision, truncate_dim, truncate, prompt=""
+):
+    """The same, a few batches at a time. What is wrong with the options is said at once, and not when it begins."""
     check_vector_options(function, precision, truncate_dim, width)
     check_run_options(function, batch_size)
     items, _, _ = _items(function, texts)
-    for rows in _vectors(model, function, items, forward, width, batch_size, truncate):
-        yield finish(rows, normalize, truncate_dim, precision)
+    parts = _vectors(model, function, items, forward, width, batch_size, truncate, prompt)
+    return (finish(rows, normalize, truncate_dim, precision) for rows in parts)
 
 
-def _vectors(model, function, items, forward, width, batch_size, truncate, bar=None):
+def batch_of_texts(model, function, texts, truncate=False, prompt=""):
+    """The token ids of all texts as one stream, for a model that is called or trained."""
+    items, _, single = _items(function, texts)
+    if single:
+        raise TypeError(f"{function}: texts is one text, expected a list of them where they are one batch")
+    return model.text.ids(texts_to_ids(model, function, list(items), truncate, prompt=prompt))
+
+
+def _vectors(model, function, items, forward, width, batch_size, truncate, prompt, bar=None):
     def read(chosen, start):
-        return texts_to_ids(model, function, chosen, truncate, start)
+        return texts_to_ids(model, function, chosen, truncate, start, prompt)
 
     def compute(ready):
         with evaluating(model):
@@ -121,8 +142,8 @@ def _items(function, texts):
     )
 
 
-def texts_to_ids(model, function, texts, truncate, start=0):
-    """Strings tokenised; arrays of token ids as they are."""
+def texts_to_ids(model, function, texts, truncate, start=0, prompt=""):
+    """A list of strings tokenised, each after the prompt; arrays of token ids as they are."""
     strings = [isinstance(t, str) for t in texts]
     if not any(strings):
         ids = check_ids(model.text.config, texts, function, start)
@@ -135,7 +156,8 @@ def texts_to_ids(model, function, texts, truncate, start=0):
         )
     if model.tokenizer is None:
         raise ValueError(f"{function}: the model has no tokenizer, pass token ids or set model.tokenizer")
-    ids = model.tokenizer.encode(list(texts), max_length=model.max_tokens, truncate=truncate)
+    texts = [prompt + text for text in texts] if prompt else texts
+    ids = model.tokenizer.encode(texts, max_length=model.max_tokens, truncate=truncate, start=start)
     pad = getattr(model.tokenizer, "pad_id", None)
     if model.text.config.pad_id is None or pad is None:
         return ids

@@ -96,8 +96,7 @@ class ImageTower(_Tower):
         layer_scale = 1.0 if config.layer_scale else None
         self.encoder = _encoder(config, qkv_bias=config.qkv_bias, gated=config.gated, layer_scale=layer_scale)
         self.map = MapPool(config) if config.pool == "map" else None
-        rows = config.rows + config.registers if config.pool == "flatten" else 1
-        self.projection = _projection(config, width * rows, embed_dim)
+        self.projection = _projection(config, config.pooled_width, embed_dim)
         initialise(self)
         mean, std = (np.asarray(v, np.float32) for v in (config.mean, config.std))
         self.scale, self.shift = 1 / std, -mean / std  # of pixels from 0 to 1
@@ -127,7 +126,7 @@ class ImageTower(_Tower):
         if self.map is not None:
             rows = self.map(x)
         elif c.pool == "flatten":
-            rows = ops.reshape(x.rows, (len(x), (c.rows + c.registers) * c.width))
+            rows = ops.reshape(x.rows, (len(x), c.pooled_width))
         else:
             rows = ops.pool(x, mode=c.pool)
         if c.last_norm == "pooled" and self.encoder.norm is not None:

@@ -60,13 +60,24 @@ def quantize_embeddings(embeddings, precision: str, ranges=None) -> np.ndarray:
         bits = np.packbits(x > 0, axis=-1)
         return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
     if ranges is not None:
-        low, high = np.asarray(ranges, np.float64)
+        low, high = _ranges(ranges, x.shape[-1])
         steps = np.where(high > low, (high - low) / 255, 1)
         levels = np.clip(np.floor((x - low) / steps), 0, 255) - 128
     else:
+        x = x.astype(np.result_type(x, np.float32), copy=False)
         largest = np.abs(x).max(axis=-1, keepdims=True, initial=0)
-        levels = np.rint(x * (127 / np.where(largest > 0, largest, 1)))
+        levels = np.rint(x / np.where(largest > 0, largest, 1) * 127)
     return levels.astype(np.int8) if precision == "int8" else (levels + 128).astype(np.uint8)
+
+
+def _ranges(ranges, width):
+    array = np.asarray(ranges, np.float64)
+    if array.shape != (2, width) or not np.isfinite(array).all() or not (array[0] <= array[1]).all():
+        raise ValueError(
+            f"quantize_embeddings: ranges has shape {array.shape}, expected (2, {width}): the least and the largest "
+            "value of each column, all finite"
+        )
+    return array
 
 
 def check_vector_options(function, precision, truncate_dim, width):

@@ -204,7 +204,7 @@ class Tokenizer:
     def __repr__(self):
         return f"Tokenizer({self._family}, {len(self)} ids, from {self._source})"
 
-    def encode(self, texts, max_length=None, truncate=False):
+    def encode(self, texts, max_length=None, truncate=False, start=0):
         """Turns texts into token ids, without padding.
 
         Parameters
@@ -214,6 +214,8 @@ class Tokenizer:
             The largest number of tokens that a text may have, special tokens included.
         truncate : bool, default False
             Cut longer texts, whose special tokens at the end stay, instead of raising an error; a warning counts them.
+        start : int, default 0
+            The number of the first text in messages: of texts that come part by part.
 
         Returns
         -------
@@ -246,7 +248,7 @@ class Tokenizer:
             raise TypeError(f"Tokenizer.encode: texts is one {type(texts).__name__}, expected a sequence of str")
         room = self._room(max_length)
         encoded, cut = [], []
-        for i, text in enumerate(texts):
+        for i, text in enumerate(texts, start):
             ids = self._content(i, text, room if truncate else None)
             if room is not None and len(ids) > room:
                 if not truncate:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from plait.io.schema import choice, integer, number
 
 from .clip import placed
-from .fields import ACTIVATION_NAMES, activation, read
+from .fields import ACTIVATION_NAMES, LAYERS, activation, read
 from .keys import KeyTable
 from .plan import Plan
 
@@ -46,7 +46,7 @@ class Bert:
 
     vocab_size: int = integer(1, 1 << 24, default=30522)
     hidden_size: int = integer(1, 1 << 16, default=768)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=12)
     intermediate_size: int = integer(1, 1 << 18, default=3072)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="gelu")
@@ -70,7 +70,7 @@ class DistilBert:
 
     vocab_size: int = integer(1, 1 << 24, default=30522)
     dim: int = integer(1, 1 << 16, default=768)
-    n_layers: int = integer(0, 1 << 10, default=6)
+    n_layers: int = integer(0, LAYERS, default=6)
     n_heads: int = integer(1, 1 << 16, default=12)
     hidden_dim: int = integer(1, 1 << 18, default=3072)
     activation: str = choice(*ACTIVATION_NAMES, default="gelu")

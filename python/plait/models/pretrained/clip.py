@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from plait.io.schema import choice, integer, number
 
-from .fields import ACTIVATION_NAMES, activation, read, square
+from .fields import ACTIVATION_NAMES, LAYERS, activation, read, square
 from .keys import KeyTable
 from .plan import Plan
 
@@ -46,7 +46,7 @@ class Vision:
 
     hidden_size: int = integer(1, 1 << 16, default=768)
     intermediate_size: int = integer(1, 1 << 18, default=3072)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=12)
     num_channels: int = integer(1, 64, default=3)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="quick_gelu")
@@ -62,7 +62,7 @@ class Text:
     vocab_size: int = integer(1, 1 << 24, default=49408)
     hidden_size: int = integer(1, 1 << 16, default=512)
     intermediate_size: int = integer(1, 1 << 18, default=2048)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=8)
     max_position_embeddings: int = integer(1, 1 << 20, default=77)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="quick_gelu")

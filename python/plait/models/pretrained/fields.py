@@ -12,7 +12,9 @@ import dataclasses
 from plait.io import schema
 from plait.models.config import ACTIVATIONS
 
-__all__ = ["activation", "read", "refuse_code", "square"]
+__all__ = ["ACTIVATION_NAMES", "LAYERS", "activation", "read", "refuse_code", "square"]
+
+LAYERS = 256  # at most: a thousand take seconds to build, before anybody sees that the file has other ones
 
 # Names in configurations -> ours. The tanh form has several names.
 _NAMES = {
@@ -55,7 +57,7 @@ def read(cls, data, where: str):
 
 
 def refuse_code(data, where):
-    """Configurations that name code for their model."""
+    """Refuses configurations that name code for their model."""
     for key in ("auto_map", "custom_pipelines", "custom_pipeline"):
         if data.get(key):
             raise ValueError(f"{where}.{key} names code that comes with the model, which plait never runs")

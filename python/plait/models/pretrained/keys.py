@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Entry", "KeyTable"]
+__all__ = ["Entry", "KeyTable", "floats"]
 
 
 class Entry(NamedTuple):
@@ -24,7 +24,9 @@ class Entry(NamedTuple):
 
     def ours(self, arrays, shape):
         """Our float32 tensor from theirs; `shape` is due."""
-        arrays = [_floats(a) for a in arrays]
+        arrays = [floats(a, name) for a, name in zip(arrays, self.names, strict=True)]
+        if len({(a.ndim, *a.shape[1:]) for a in arrays}) > 1 or any(a.ndim != len(shape) for a in arrays[1:]):
+            raise self._unlike(arrays, shape)
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         if self.form == "transposed":
             array = array.T
@@ -34,15 +36,17 @@ class Entry(NamedTuple):
                 array = array.reshape(d, p, q, c).transpose(0, 3, 1, 2)
         elif self.form:
             begin, end, parts = _parts(self.form)
-            if len(array) % parts == 0:
+            if array.ndim and len(array) % parts == 0:
                 array = array[begin * len(array) // parts : end * len(array) // parts]
         if array.shape != tuple(shape):
             if _squeezed(array.shape) != _squeezed(shape):
-                raise ValueError(
-                    f"{' and '.join(self.names)}: {array.shape} where the configuration says {tuple(shape)}"
-                )
+                raise self._unlike([array], shape)
             array = array.reshape(shape)
         return array
+
+    def _unlike(self, arrays, shape):
+        got = " and ".join(str(a.shape) for a in arrays)
+        return ValueError(f"{' and '.join(self.names)}: {got} where the configuration says {tuple(shape)}")
 
     def theirs(self, array, shapes):
         """(name, array, part of the rows) of what is written; `shapes` are those that the file had."""
@@ -107,7 +111,14 @@ def _squeezed(shape):
     return tuple(n for n in shape if n != 1)
 
 
-def _floats(array):
+def floats(array, name):
+    """A tensor of a file as float32."""
     if array.dtype.kind not in "fV":
-        raise ValueError(f"a tensor of dtype {array.dtype}, expected a floating dtype")
-    return array if array.dtype == np.float32 else array.astype(np.float32)
+        raise ValueError(f"{name} has dtype {array.dtype}, expected a floating dtype")
+    if array.dtype == np.float32:
+        return array
+    try:
+        with np.errstate(over="raise", invalid="ignore"):
+            return array.astype(np.float32)
+    except FloatingPointError:
+        raise ValueError(f"{name} holds numbers that are too large for float32") from None

@@ -11,6 +11,7 @@ from plait.nn import LoadResult, init
 
 from . import bert, clip, open_clip, siglip, vit
 from .fields import refuse_code
+from .keys import floats
 from .sentence import apply_modules, modules_of
 from .source import Source
 from .weights import find_weights
@@ -62,7 +63,7 @@ _KEPT = {
     "modules.json": 1 << 20,
     "bpe_simple_vocab_16e6.txt.gz": 4 << 20,
 }
-_SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
+_SLACK = 4 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
 
 
 class _Side:
@@ -100,6 +101,8 @@ def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None 
     steps = modules_of(folder)
     if steps is not None and steps[0][0] == "CLIPModel":
         with folder.sub(steps[0][1]) as sub:
+            if modules_of(sub) is not None:
+                raise ValueError(f"{steps[0][1]}: a modules.json inside a CLIPModel, expected a model")
             return load_pretrained(sub, strict, image_size, seed)
     path = steps[0][1] if steps else ""
     if path:
@@ -122,15 +125,18 @@ def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None 
 
 
 def _files(folder):
-    config = folder.find_json("config.json")
-    if config is not None and not isinstance(config, dict):
-        raise ValueError("config.json: expected an object")
-    if config is None or not config.get("model_type"):
-        # open_clip's folders may hold a config.json for the hub that says nothing about the model.
-        config = folder.find_json(_OPEN_CLIP) or config
-    elif folder.find_json(_OPEN_CLIP) is not None and "model.safetensors" not in folder.names():
-        config = folder.json(_OPEN_CLIP)
+    config, other = (_object(folder, name) for name in ("config.json", _OPEN_CLIP))
+    # open_clip's folders may hold a config.json for the hub that says nothing about the model.
+    if other and not (config and config.get("model_type") and "model.safetensors" in folder.names()):
+        config = other
     return config, _Side(folder), find_weights(folder)
+
+
+def _object(folder, name):
+    data = folder.find_json(name)
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"{name}: expected an object")
+    return data
 
 
 def _plan(config, weights, side):
@@ -180,9 +186,9 @@ def _build(plan, weights, strict, seed):
             continue
         entry = entries[name]
         arrays = [weights[n] for n in entry.names]
-        if name.endswith("positions") and name.startswith("image."):
-            arrays = _positions(arrays, config, parameter.shape)
         try:
+            if name == "image.positions" and "image_size" in plan.settings:
+                arrays = [_positions(floats(arrays[0], *entry.names), config, parameter.shape)]
             parameter.adopt(entry.ours(arrays, parameter.shape))
         except ValueError as error:
             raise ValueError(f"{weights.files[0]}: {error}") from None
@@ -205,19 +211,18 @@ def _set_size(plan, size):
     plan.settings["image_size"] = size
 
 
-def _positions(arrays, config, shape):
+def _positions(array, config, shape):
     """Positions for another picture size than the file's."""
     from plait.models.positions import resized
 
-    table = arrays[0].reshape(arrays[0].shape[-2:])
-    if table.shape == tuple(shape):
-        return arrays
-    c = config.image
-    side = math.isqrt(len(table) - c.class_token)
-    if side * side != len(table) - c.class_token or table.shape[1] != shape[1]:
-        return arrays  # the message about shapes will say it
+    c, due = config.image, tuple(shape)
+    *ones, rows, width = array.shape if array.ndim > 1 else (0, 0)
+    side = math.isqrt(max(0, rows - c.class_token))
+    odd = side * side + c.class_token != rows or not side or math.prod(ones) != 1
+    if (rows, width) == due or width != due[1] or odd:
+        return array  # as it should be; if not, the message about shapes says it
     grid = (c.size // c.patch,) * 2
-    return [resized(table.astype("f4"), int(c.class_token), grid, c.antialias)]
+    return resized(array.reshape(rows, width), int(c.class_token), grid, c.antialias)
 
 
 def _attach(model, plan, side, image_size):
@@ -230,14 +235,15 @@ def _attach(model, plan, side, image_size):
         model.max_tokens = min(model.config.text.length, limit or model.config.text.length)
     if plan.type != "text_encoder":
         name = next((name for name in _PROCESSOR if name in side.files), None)
-        if name is not None and model.source.config.get("model_type") == "siglip2":
+        if name is not None and (model.source.config or {}).get("model_type") == "siglip2":
             log.warning("the folder's image processor makes patches of any number, plait's pictures have one size")
         elif name is not None:
             data = side.held.json(name)
+            model.processor = ImageProcessor.from_config(data)
             if image_size is not None:
                 data = _resized(data, image_size)
                 side.files[name] = strictjson.dumps(data, name)
-            model.processor = ImageProcessor.from_config(data)
+                model.processor = ImageProcessor.from_config(data)
         elif plan.settings.get("preprocess_cfg") is not None:
             model.processor = ImageProcessor.from_open_clip(plan.settings["preprocess_cfg"], model.config.image.size)
     if "prompts" in plan.settings:
@@ -246,18 +252,16 @@ def _attach(model, plan, side, image_size):
 
 def _resized(data, size):
     """The configuration of an image processor for another size of pictures; what was cut off stays in proportion."""
-    nested = data.get("image_processor") if isinstance(data, dict) else None
+    from plait.processing._image_configs import from_hugging_face
+
+    nested = data.get("image_processor")
     if isinstance(nested, dict):
         return {**data, "image_processor": _resized(nested, size)}
-    if not isinstance(data, dict):
-        return data
-    data, old = dict(data), data.get("size")
-    crop = data.get("crop_size")
-    if isinstance(old, dict) and "shortest_edge" in old and isinstance(old["shortest_edge"], int):
-        before = (crop.get("height") if isinstance(crop, dict) else crop) or old["shortest_edge"]
-        data["size"] = {"shortest_edge": round(old["shortest_edge"] * size / before)}
-    else:
-        data["size"] = {"height": size, "width": size}
-    if crop is not None:
-        data["crop_size"] = {"height": size, "width": size}
+    now, both = from_hugging_face(data), {"height": size, "width": size}
+    data = {**data, "size": both}
+    if now["mode"] == "shortest" and now["resize"] is not None:
+        before = now["crop"][0] if now["crop"] else now["resize"]
+        data["size"] = {"shortest_edge": max(1, round(now["resize"] * size / before))}
+    if now["crop"]:
+        data["crop_size"] = both
     return data

@@ -14,7 +14,7 @@ from typing import ClassVar
 from plait.io.schema import choice, flag, integer, number
 
 from .clip import placed
-from .fields import read, refuse_code, square
+from .fields import LAYERS, read, refuse_code, square
 from .keys import KeyTable
 from .plan import Plan
 
@@ -84,7 +84,7 @@ _USUAL: dict = {
 class Vision:
     """Keys of ``vision_cfg``."""
 
-    layers: int = integer(0, 1 << 10, default=12)
+    layers: int = integer(0, LAYERS, default=12)
     width: int = integer(1, 1 << 16, default=768)
     head_width: int = integer(1, 1 << 16, default=64)
     mlp_ratio: float = number(0.01, 64, default=4.0)
@@ -108,7 +108,7 @@ class Text:
     vocab_size: int = integer(1, 1 << 24, default=49408)
     width: int = integer(1, 1 << 16, default=512)
     heads: int = integer(1, 1 << 16, default=8)
-    layers: int = integer(0, 1 << 10, default=12)
+    layers: int = integer(0, LAYERS, default=12)
     mlp_ratio: float = number(0.01, 64, default=4.0)
     pad_id: int = integer(0, 1 << 24, default=0)
     eos_id: int = integer(0, 1 << 24, default=2)
@@ -136,7 +136,10 @@ class Model:
 
 
 def _eps(data):
-    value = (data.get("norm_kwargs") or {}).get("eps", 1e-5)
+    options = data.get("norm_kwargs") or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"norm_kwargs is {repr(options)[:40]}, expected an object")
+    value = options.get("eps", 1e-5)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 0.1:
         raise ValueError(f"norm_kwargs.eps is {repr(value)[:40]}, expected a number above 0 and below 0.1")
     return float(value)
@@ -232,8 +235,8 @@ def _timm(data, weights):
     if not isinstance(name, str) or "siglip" not in name or data.get("timm_pool") != "map":
         raise ValueError(f"model_cfg.vision_cfg.timm_model_name is {repr(name)[:60]}, expected one of SigLIP's")
     shapes = weights.shapes("visual.trunk.")
-    width, channels, patch, _ = shapes["patch_embed.proj.weight"]
-    rows = shapes["pos_embed"][1]
+    width, channels, patch, _ = shapes.of("patch_embed.proj.weight", 4)
+    rows = shapes.of("pos_embed", 3)[1]
     return {
         "size": square(data.get("image_size", math.isqrt(rows) * patch), "model_cfg.vision_cfg", "image_size"),
         "patch": patch,
@@ -241,7 +244,7 @@ def _timm(data, weights):
         "width": width,
         "layers": _layers(shapes, r"blocks\.(\d+)\."),
         "heads": max(1, width // next((n for word, n in _HEAD_WIDTHS.items() if word in name), 64)),
-        "hidden": shapes["attn_pool.mlp.fc1.weight"][0],
+        "hidden": shapes.of("attn_pool.mlp.fc1.weight", 2)[0],
         "activation": "gelu_tanh" if _TANH.search(name) else "gelu",
         "eps": 1e-6,
         "crop": True,
@@ -255,8 +258,10 @@ _TANH = re.compile(r"so400m_patch16|giantopt")
 
 
 def _layers(shapes, pattern):
-    numbers = [int(m[1]) for m in (re.match(pattern, name) for name in shapes) if m]
-    return 1 + max(numbers, default=-1)
+    layers = {m[1] for m in (re.match(pattern, name) for name in shapes) if m}
+    if len(layers) > LAYERS:
+        raise ValueError(f"tensors of {len(layers)} layers, expected at most {LAYERS}")
+    return len(layers)  # where one is missing, its tensors are
 
 
 def openai(weights, folder) -> Plan:
@@ -264,11 +269,11 @@ def openai(weights, folder) -> Plan:
     shapes = weights.shapes("")
     if "visual.layer1.0.conv1.weight" in shapes:
         raise ValueError("the image tower is a ResNet, which plait does not have; expected a vision transformer")
-    width, channels, patch, _ = shapes["visual.conv1.weight"]
-    side = math.isqrt(shapes["visual.positional_embedding"][0] - 1)
-    vocabulary, text_width = shapes["token_embedding.weight"]
+    width, channels, patch, _ = shapes.of("visual.conv1.weight", 4)
+    side = math.isqrt(max(0, shapes.of("visual.positional_embedding", 2)[0] - 1))
+    vocabulary, text_width = shapes.of("token_embedding.weight", 2)
     ours = {
-        "embed_dim": shapes["text_projection"][1],
+        "embed_dim": shapes.of("text_projection", 2)[1],
         "image": {
             "size": side * patch,
             "patch": patch,
@@ -276,7 +281,7 @@ def openai(weights, folder) -> Plan:
             "width": width,
             "layers": _layers(shapes, r"visual\.transformer\.resblocks\.(\d+)\."),
             "heads": max(1, width // 64),
-            "hidden": shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"][0],
+            "hidden": shapes.of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
             "activation": "quick_gelu",
             "class_token": True,
             "patch_bias": False,
@@ -286,11 +291,11 @@ def openai(weights, folder) -> Plan:
         },
         "text": {
             "vocabulary": vocabulary,
-            "length": shapes["positional_embedding"][0],
+            "length": shapes.of("positional_embedding", 2)[0],
             "width": text_width,
             "layers": _layers(shapes, r"transformer\.resblocks\.(\d+)\."),
             "heads": max(1, text_width // 64),
-            "hidden": shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
+            "hidden": shapes.of("transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
             "activation": "quick_gelu",
             "causal": True,
             "pool": "end",

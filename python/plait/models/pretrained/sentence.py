@@ -176,6 +176,6 @@ def _settings(folder, path):
     if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
         raise ValueError(f"{where}: prompts is expected to be an object of texts")
     default = data.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ValueError(f"{where}: default_prompt_name is {repr(default)[:80]}, which is none of prompts")
     return {**settings, "prompts": prompts, "default_prompt_name": default}

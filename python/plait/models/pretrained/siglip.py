@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from plait.io.schema import choice, flag, integer, number
 
 from .clip import BLOCKS, TEXT, common, placed, sections
-from .fields import ACTIVATION_NAMES, read, square
+from .fields import ACTIVATION_NAMES, LAYERS, read, square
 from .keys import KeyTable
 from .plan import Plan
 
@@ -43,7 +43,7 @@ class Vision:
 
     hidden_size: int = integer(1, 1 << 16, default=768)
     intermediate_size: int = integer(1, 1 << 18, default=3072)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=12)
     num_channels: int = integer(1, 64, default=3)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="gelu_pytorch_tanh")
@@ -60,7 +60,7 @@ class Text:
     vocab_size: int = integer(1, 1 << 24, default=32000)
     hidden_size: int = integer(1, 1 << 16, default=768)
     intermediate_size: int = integer(1, 1 << 18, default=3072)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=12)
     max_position_embeddings: int = integer(1, 1 << 20, default=64)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="gelu_pytorch_tanh")

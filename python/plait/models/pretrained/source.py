@@ -67,7 +67,8 @@ def save_pretrained(model, folder) -> None:
     tensors = tensors_of(model, source)
     folder = Path(folder)
     names = {"config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors", *source.files}
-    dense = sorted({name.split("/")[0] for name in tensors if "/" in name})
+    # Of names in the file only these say where something goes: others may be anything, "../x" too.
+    dense: dict = {f"{path}/": {} for step, path in source.steps or () if step in ("Dense", "LayerNorm")}
     with atomic_folder(folder, replaces=(*names, *(path for _, path in source.steps or () if path))) as new:
         inner = new / source.steps[0][1] if source.steps else new
         inner.mkdir(exist_ok=True)
@@ -78,11 +79,13 @@ def save_pretrained(model, folder) -> None:
             (inner / ("open_clip_config.json" if "model_cfg" in config else "config.json")).write_bytes(
                 strictjson.dumps(config, "config.json")
             )
-        own = {name: array for name, array in tensors.items() if "/" not in name}
+        own: dict = {}
+        for name, array in tensors.items():
+            path = next((path for path in dense if name.startswith(path)), "")
+            dense.get(path, own)[name.removeprefix(path)] = array
         save_tensors(inner / file, own, metadata={"format": "pt"})
-        for path in dense:
+        for path, inside in dense.items():
             (new / path).mkdir(exist_ok=True)
-            inside = {n.split("/")[1]: a for n, a in tensors.items() if n.startswith(f"{path}/")}
             save_tensors(new / path / "model.safetensors", inside, metadata={"format": "pt"})
         for path, data in source.plan.settings.get("step_configs", {}).items():
             (new / path).mkdir(exist_ok=True)
@@ -108,7 +111,7 @@ def _config(model, source):
             config[key] = "float32"
     if size is not None:
         if "vision_config" in config:
-            config["vision_config"] = {**config["vision_config"], "image_size": size}
+            config["vision_config"] = {**(config["vision_config"] or {}), "image_size": size}
         else:
             config["image_size"] = size
     return config, "model.safetensors"

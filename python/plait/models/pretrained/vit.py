@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from plait.io.schema import choice, flag, integer, number
 
 from .clip import placed
-from .fields import ACTIVATION_NAMES, activation, read, square
+from .fields import ACTIVATION_NAMES, LAYERS, activation, read, square
 from .keys import KeyTable
 from .plan import Plan
 
@@ -55,7 +55,7 @@ class Vit:
     """Keys of ``config.json``."""
 
     hidden_size: int = integer(1, 1 << 16, default=768)
-    num_hidden_layers: int = integer(0, 1 << 10, default=12)
+    num_hidden_layers: int = integer(0, LAYERS, default=12)
     num_attention_heads: int = integer(1, 1 << 16, default=12)
     intermediate_size: int = integer(1, 1 << 18, default=3072)
     hidden_act: str = choice(*ACTIVATION_NAMES, default="gelu")

@@ -8,6 +8,7 @@ __all__ = ["Weights", "find_weights"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+_MAX_INDEX = 16 << 20
 _SHARDS = 1000
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".pkl", ".pickle", ".npz", ".onnx", ".gguf")
 
@@ -55,6 +56,12 @@ class _Shapes(dict):
     def __missing__(self, name):
         raise ValueError(f"tensor {name} is missing")
 
+    def of(self, name, rank):
+        """A shape of that many dimensions; others are an error."""
+        if len(self[name]) != rank:
+            raise ValueError(f"tensor {name} has shape {self[name]}, expected {rank} dimensions")
+        return self[name]
+
 
 def _renamed(name):
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
@@ -96,22 +103,23 @@ def find_weights(folder) -> Weights:
 
 
 def _sharded(folder):
-    index = folder.json(INDEX, 64 << 20)
+    index = folder.json(INDEX, _MAX_INDEX)
     if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict) or not index["weight_map"]:
         raise ValueError(f"{INDEX}: expected an object with weight_map")
-    table, arrays = index["weight_map"], {}
-    files = list(dict.fromkeys(table.values())) if all(isinstance(f, str) for f in table.values()) else []
-    if not 1 <= len(files) <= _SHARDS:
-        raise ValueError(f"{INDEX}: weight_map names {len(files)} files, expected 1 to {_SHARDS}")
-    for file in files:
-        if not file.endswith(".safetensors"):
-            raise ValueError(f"{INDEX}: weight_map names {file[:80]!r}, expected a .safetensors file")
+    arrays: dict = {}
+    files: dict = {}
+    for name, file in index["weight_map"].items():
+        if not isinstance(file, str) or not file.endswith(".safetensors"):
+            raise ValueError(f"{INDEX}: weight_map names {repr(file)[:80]}, expected a .safetensors file")
+        files.setdefault(file, set()).add(name)
+        if len(files) > _SHARDS:
+            raise ValueError(f"{INDEX}: weight_map names more than {_SHARDS} files")
+    for file, listed in files.items():
         folder.check_name(file)
         part = map_tensors(file, opened=folder.open(file))
-        listed = {name for name, place in table.items() if place == file}
         if listed != set(part):
             odd = sorted(listed ^ set(part))[0]
             where = "is not in" if odd in listed else "is in"
             raise ValueError(f"{INDEX}: tensor {odd[:80]} {where} {file}, unlike what weight_map says")
         arrays.update(part)
-    return Weights(arrays, files)
+    return Weights(arrays, list(files))

@@ -1,0 +1,247 @@
+"""Turns the lines of a text file, or pictures, into vectors in numbered files.
+
+Each file is written whole or not at all, and a manifest says what is in it. Stop the job whenever you like: the same
+command goes on where it was, and ends with the same bytes as without the stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import collections
+import contextlib
+import os
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from ._extras import require
+from ._models import load_model
+from ._pictures import find_pictures, plain_error, print_some
+from .index import batch_size
+
+NAME = "embed"
+HELP = "turn texts or pictures into vectors, in files"
+EXAMPLES = """written to the folder:
+  manifest.json, and vectors-00000.safetensors, vectors-00001.safetensors, ... with vectors and their ids: the numbers
+  of lines, from 0; or the paths of pictures
+
+the vectors are those of the model's encode in Python: of unit length with CLIP and the like, with sentence encoders as
+their folder says.
+
+examples:
+  plait embed captions.txt --model all-MiniLM-L6-v2 --out vectors/
+  plait embed captions.txt --model all-MiniLM-L6-v2 --out small/ --precision int8 --truncate-dim 256 --truncate
+  plait embed photos/ --model clip-vit-base-patch32 --out vectors/ --skip-broken
+  plait embed list-of-pictures.txt --images --model clip-vit-base-patch32 --out vectors/
+
+in Python:
+  for ids, vectors in plait.io.read_shards("vectors/"): ..."""
+
+_MAX_LINE = 4 << 20  # bytes
+
+
+def _whole(text):
+    value = int(text)
+    if not 1 <= value <= 1 << 24:
+        raise argparse.ArgumentTypeError(f"{value}, expected 1 to {1 << 24}")
+    return value
+
+
+_whole.__name__ = "whole number"  # argparse shows it
+
+
+def add_arguments(parser):
+    parser.add_argument("input", type=Path, help="a text file, one text a line; or a folder of pictures")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="of the model")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="for the vectors; new, or of a stopped job"
+    )
+    parser.add_argument("--images", action="store_true", help="the text file lists pictures, one path a line")
+    parser.add_argument(
+        "--precision", choices=("float32", "int8", "uint8", "binary", "ubinary"), default="float32",
+        help="of the vectors (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--truncate-dim", type=_whole, metavar="D", help="only the first D numbers of each vector")
+    parser.add_argument(
+        "--batch-size", type=batch_size, metavar="N", help="items computed together (default: 64 texts, 32 pictures)"
+    )
+    parser.add_argument(
+        "--shard-size", type=_whole, default=50_000, metavar="N", help="items a file (default: %(default)s)"
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut texts of too many tokens, which are an error else")
+    parser.add_argument("--prompt-name", metavar="NAME", help="which of the model's prompts goes before each text")
+    parser.add_argument("--skip-broken", action="store_true", help="leave pictures out that cannot be read")
+    parser.set_defaults(wrong=parser.error)
+
+
+def run(arguments):
+    source = arguments.input
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    pictures = arguments.images or source.is_dir()
+    if pictures and (arguments.truncate or arguments.prompt_name is not None):
+        arguments.wrong("--truncate and --prompt-name are for texts")
+    if not pictures and arguments.skip_broken:
+        arguments.wrong("--skip-broken is for pictures")
+    if pictures:
+        require("plait embed of pictures", "encode", "PIL")
+    model = load_model(arguments.model)
+    with _plain_warnings():
+        (_pictures if pictures else _texts)(arguments, model)
+
+
+def _texts(arguments, model):
+    from plait.models import DualEncoder, TextEncoder
+
+    if not isinstance(model, (DualEncoder, TextEncoder)):
+        raise ValueError(f"{arguments.model}: a {type(model).__name__}, which reads no text; expected a text encoder")
+    options = {"precision": arguments.precision, "truncate_dim": arguments.truncate_dim, "truncate": arguments.truncate}
+    encode = model.encode_text_iter if isinstance(model, DualEncoder) else model.encode_iter
+    if isinstance(model, TextEncoder):
+        options["prompt_name"] = arguments.prompt_name
+    elif arguments.prompt_name is not None:
+        raise ValueError(f"--prompt-name: the {type(model).__name__} in {arguments.model} has no prompts")
+    job = _Job(arguments, model, encode, options, "text", 64)
+    try:
+        done = job.write(_lines(arguments.input))
+    except ValueError as error:
+        raise _with_line(error, arguments, model) from None
+    if not done.items:
+        raise ValueError(f"{arguments.input}: no texts in it")
+
+
+def _pictures(arguments, model):
+    from plait.models import DualEncoder, ImageEncoder
+
+    if not isinstance(model, (DualEncoder, ImageEncoder)):
+        raise ValueError(
+            f"{arguments.model}: a {type(model).__name__}, which takes no pictures; expected one that does"
+        )
+    options = {"precision": arguments.precision, "truncate_dim": arguments.truncate_dim}
+    encode = model.encode_image_iter if isinstance(model, DualEncoder) else model.encode_iter
+    job = _Job(arguments, model, encode, options, "picture", 32)
+    source, skip, broken = arguments.input, arguments.skip_broken, []
+    if source.is_dir():
+        found = find_pictures(source)
+        broken += [f"{source / name}: {error}" for name, error in found.broken.items()]
+        if broken and not skip:
+            raise ValueError(f"{broken[0]}; --skip-broken leaves it out")
+        root = os.path.join(source, "")
+        paths, total, id_of = [root + name for name in found.pictures], len(found.pictures), lambda p: p[len(root) :]
+    else:
+        paths, total, id_of = (line for line in _lines(source) if line.strip()), None, str
+    rule = (lambda _, error: broken.append(plain_error(error))) if skip else "raise"
+    done = job.write(paths, total, ids=id_of, on_error=rule)
+    left_out = done.items - done.rows
+    if left_out or broken:
+        print(f"{max(left_out, len(broken)):,} could not be read and are left out:", file=sys.stderr)
+        print_some(broken)
+    if not done.rows:
+        raise ValueError(f"{source}: no pictures in it" + " that can be read" * bool(left_out or broken))
+
+
+class _Job:
+    """What is the same for texts and pictures: options, progress, and what is printed."""
+
+    def __init__(self, arguments, model, encode, options, unit, size):
+        self.out, self.shard_size, self.unit = arguments.out, arguments.shard_size, unit
+        self.batch_size = arguments.batch_size or size
+        # What decides about the vectors. Not the batch size: the bits are the same with any.
+        self.about = {"kind": unit, **options}
+        self.about.update({"skip_broken": arguments.skip_broken} if unit == "picture" else {})
+        self.model, self.encode, self.options, self.encoded = model, encode, options, 0
+        list(encode([], **options))  # a wrong option is an error now, before anything is written
+
+    def write(self, items, total=None, **options):
+        """Writes the files and says so."""
+        from plait import io, models
+        from plait._progress import bar as progress_bar
+
+        bar, began = progress_bar(None, total, self.unit), time.perf_counter()
+
+        def encode(part, **rule):
+            for rows in self.encode(part, self.batch_size, **self.options, **rule):
+                self.encoded += len(rows)
+                bar.update(len(rows))
+                yield rows
+
+        name = models.fingerprint(self.model)
+        try:
+            with contextlib.closing(bar):
+                done = io.write_shards(
+                    self.out, items, encode, model=name, options=self.about, shard_size=self.shard_size, **options
+                )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "stopped; finished files stay, and the same command goes on with the next"
+            ) from None
+        seconds = time.perf_counter() - began
+        if done.shards:
+            shape = io.read_header(done.folder / done.shards[-1].file)["vectors"].shape
+            kept = f", {done.kept:,} of them from before" if done.kept else ""
+            rate = f"; {self.encoded / seconds:,.1f} {self.unit}s/s" if self.encoded else ""
+            files = "1 file" if len(done.shards) == 1 else f"{len(done.shards):,} files"
+            print(f"{self.out}: {done.rows:,} vectors of {shape[1]} ({self.about['precision']}) in {files}{kept}{rate}")
+            print(f"in Python: for ids, vectors in plait.io.read_shards({str(self.out)!r}): ...")
+        return done
+
+
+def _lines(file):
+    """The lines of a text file, one after the other."""
+    number = 0
+    with open(file, "rb") as stream:
+        while line := stream.readline(_MAX_LINE + 1):
+            number += 1
+            if len(line) > _MAX_LINE:
+                raise ValueError(f"{file}: line {number} has more than {_MAX_LINE} bytes; expected one text a line")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            try:
+                yield line.decode().removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}: line {number} is not UTF-8, at its byte {error.start}") from None
+
+
+def _with_line(error, arguments, model):
+    """The error with the line of the file that it is about."""
+    if "texts[" not in str(error) and " text " not in str(error):
+        return error
+    prompts = getattr(model, "prompts", {})
+    prompt = prompts.get(arguments.prompt_name or getattr(model, "default_prompt_name", None), "")
+    for number, line in enumerate(_lines(arguments.input), 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.tokenizer.encode([prompt + line], max_length=model.max_tokens, truncate=arguments.truncate)
+        except ValueError as found:
+            text = re.sub(r"^\S+: text(s\[0\]| 0) ", "it ", str(found)).replace("truncate=True", "--truncate")
+            return ValueError(f"{arguments.input}: line {number}: {text}")
+    return error
+
+
+@contextlib.contextmanager
+def _plain_warnings():
+    """Warnings as lines for a person; those about texts that were cut are added up."""
+    cut, others = {}, collections.Counter()
+
+    def show(message, *_):
+        found = re.search(r"(\d+) texts? (?:was|were) cut to (\d+) tokens", str(message))
+        if found:
+            cut[found[2]] = cut.get(found[2], 0) + int(found[1])
+        else:
+            others[str(message)] += 1
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = show
+            yield
+    finally:
+        for length, count in cut.items():
+            print(f"plait embed: {count:,} {'text was' if count == 1 else 'texts were'} cut to {length} tokens",
+                  file=sys.stderr)  # fmt: skip
+        for message in others:
+            print(f"plait embed: {message}", file=sys.stderr)
