@@ -322,6 +322,9 @@ def test_max_tokens_may_be_lower_than_the_table():
     with pytest.raises(ValueError, match="text 1 has 4 tokens, expected at most 3"):
         model.encode(["cat", "a red cat dog"])
     assert model.encode([[1] * 12]).shape == (1, 16)  # ids are bounded by the table
+    model.max_tokens = 99
+    with pytest.raises(ValueError, match="text 40 has 14 tokens, expected at most 12"):
+        model.encode(["cat"] * 40 + [LONG], batch_size=1)
 
 
 # ---------------------------------------------------------------- what is kept
@@ -424,6 +427,7 @@ def test_max_tokens_and_copies_do_not_share_what_is_kept(model):
         p.assign(p.data * 0.5)
     before = model.encode_text(TABLE, cache=True)
     again = copy.deepcopy(model)  # parameters of a copy count their writes anew
+    assert model._cache._kept and not again._cache._kept
     for p in again.text.parameters():
         p.assign(np.flip(p.data))
     after = again.encode_text(TABLE, cache=True)

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -465,3 +466,35 @@ def test_weights_of_another_precision_become_float32(folder, dtype):
     for name, array in after.items():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, before[name].astype(narrow).astype(np.float32))
+
+
+def test_an_image_processor_is_saved_with_the_model(tmp_path):
+    pytest.importorskip("PIL", reason="pictures are processed with Pillow")
+    model = plait.create_model(tiny({"channels": 3}), seed=1).eval()
+    model.processor = plait.processing.ImageProcessor(8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    picture = np.random.default_rng(0).integers(0, 256, (13, 20, 3), np.uint8)
+    model.save(tmp_path / "m")
+    again = plait.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.encode_image(picture), model.encode_image(picture))
+    model.processor = None
+    model.save(tmp_path / "m")
+    assert plait.load(tmp_path / "m").processor is None
+    model.processor = plait.processing.ImageProcessor(8, mode="longest")
+    with pytest.raises(ValueError, match="longest"):
+        model.save(tmp_path / "m")
+    assert plait.load(tmp_path / "m").processor is None  # nothing was half-written
+
+
+def test_siglips_tokenizer_knows_more_ids_than_its_model():
+    """32,100 ids beside 32,000 rows where the folder names T5's tokenizer; an id that the model lacks is named."""
+    pieces = Path(__file__).parent.parent.parent / "shared/data/tokenizers/t5_spiece.model"
+    if not pieces.exists():
+        pytest.skip("the pieces of T5 are not beside the checkout")
+    pytest.importorskip("tokenizers", reason="the tokenizers package is not installed")
+    model = plait.create_model(tiny({}, {"vocabulary": 2000}), seed=1).eval()
+    model._later = (io.folder.HeldFolder("folder", {"spiece.model": pieces.read_bytes()}), "siglip", False)
+    assert len(model.tokenizer) > model.config.text.vocabulary
+    ids = model.tokenizer.encode(["the"])
+    np.testing.assert_array_equal(model.encode_text(["the"]), model.encode_text(ids))
+    with pytest.raises(IndexError, match=r"texts\[1\] holds \d+, expected ids from 0 to 1999"):
+        model.encode_text(["the", "photosynthesis"])

@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, and were committed with what they print."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ nbformat = pytest.importorskip("nbformat", reason="pip install '.[test]' brings 
 nbclient = pytest.importorskip("nbclient", reason="pip install '.[test]' brings it")
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NEEDS = {"03_search_pictures_with_words.ipynb": ("pymilvus", "milvus_lite")}  # beside the extra demo
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 
 
@@ -23,7 +25,11 @@ def pictures(notebook):
 
 
 def test_there_are_notebooks():
-    assert [p.name for p in NOTEBOOKS] == ["01_first_operator.ipynb", "02_train_a_dual_encoder.ipynb"]
+    assert [p.name for p in NOTEBOOKS] == [
+        "01_first_operator.ipynb",
+        "02_train_a_dual_encoder.ipynb",
+        "03_search_pictures_with_words.ipynb",
+    ]
 
 
 @each
@@ -42,6 +48,9 @@ def test_committed_with_outputs(path):
 @pytest.mark.filterwarnings("default")  # those of the Jupyter packages are not ours
 @pytest.mark.timeout(200)
 def test_runs(path, tmp_path, monkeypatch):
+    missing = [name for name in NEEDS.get(path.name, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}: pip install '.[search]' brings it")
     monkeypatch.setenv("PLAIT_NOTEBOOK_STEPS", "20")
     monkeypatch.setenv("PYTHONPATH", str(Path(plait.__file__).parent.parent), prepend=os.pathsep)  # the one under test
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")

@@ -116,7 +116,7 @@ def query_of(model, text, image):
         except (OSError, ValueError) as error:
             raise ValueError(f"--image: {plain_error(error)}") from None
     if not isinstance(model, DualEncoder):
-        raise ValueError(f"the model of this index, a {type(model).__name__}, reads no text; search with --image FILE")
+        raise ValueError(f"the {type(model).__name__} of this index reads no text; search with --image FILE")
     return model.encode_text(text)
 
 

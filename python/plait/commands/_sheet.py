@@ -12,7 +12,7 @@ from plait.processing import open_picture
 
 __all__ = ["contact_sheet"]
 
-_INK, _GREY, _PAPER, _BLANK = "#222222", "#777777", "#ffffff", "#f0f0f0"
+_INK, _GREY, _PAPER, _TRAY = "#222222", "#777777", "#ffffff", "#f4f4f4"
 _TILE, _GAP, _MARGIN = 240, 20, 28  # pixels
 _COLUMNS = 5
 _MAX_PIXELS = 1 << 26
@@ -60,12 +60,12 @@ def contact_sheet(file, title, pictures) -> None:
 def _paste(sheet, draw, path, corner, side):
     """A thumbnail in the middle of a square; gives its width."""
     x, y = corner
+    draw.rectangle((x, y, x + side - 1, y + side - 1), _TRAY)
     try:
         if path is None:
             raise FileNotFoundError
         picture = open_picture(path, _MAX_PIXELS)
     except (OSError, ValueError):
-        draw.rectangle((x, y, x + side - 1, y + side - 1), _BLANK)
         draw.text((x + side // 2, y + side // 2), "not there", _GREY, _font(16), anchor="mm")
         return side
     scale = min(side / picture.width, side / picture.height)

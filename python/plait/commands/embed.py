@@ -104,11 +104,11 @@ def _texts(arguments, model):
         options["prompt_name"] = arguments.prompt_name
     elif arguments.prompt_name is not None:
         raise ValueError(f"--prompt-name: the {type(model).__name__} in {arguments.model} has no prompts")
-    job = _Job(arguments, model, encode, options, "text", 64)
+    job, lines = _Job(arguments, model, encode, options, "text", 64), _Lines(arguments.input)
     try:
-        done = job.write(_lines(arguments.input))
+        done = job.write(lines)
     except ValueError as error:
-        raise _with_line(error, arguments, model) from None
+        raise lines.explained(error, arguments.shard_size) from None
     if not done.items:
         raise ValueError(f"{arguments.input}: no texts in it")
 
@@ -132,9 +132,14 @@ def _pictures(arguments, model):
         root = os.path.join(source, "")
         paths, total, id_of = [root + name for name in found.pictures], len(found.pictures), lambda p: p[len(root) :]
     else:
-        paths, total, id_of = (line for line in _lines(source) if line.strip()), None, str
+        paths, total, id_of = (line for line in _Lines(source) if line.strip()), None, str
     rule = (lambda _, error: broken.append(plain_error(error))) if skip else "raise"
-    done = job.write(paths, total, ids=id_of, on_error=rule)
+    try:
+        done = job.write(paths, total, ids=id_of, on_error=rule)
+    except (OSError, ValueError) as error:
+        if ": images[" not in str(error):
+            raise
+        raise ValueError(f"{plain_error(error)}; --skip-broken leaves it out") from None
     left_out = done.items - done.rows
     if left_out or broken:
         print(f"{max(left_out, len(broken)):,} could not be read and are left out:", file=sys.stderr)
@@ -149,9 +154,9 @@ class _Job:
     def __init__(self, arguments, model, encode, options, unit, size):
         self.out, self.shard_size, self.unit = arguments.out, arguments.shard_size, unit
         self.batch_size = arguments.batch_size or size
-        # What decides about the vectors. Not the batch size: the bits are the same with any.
-        self.about = {"kind": unit, **options}
-        self.about.update({"skip_broken": arguments.skip_broken} if unit == "picture" else {})
+        # What decides about the vectors. The batch size does not, and neither do --truncate and --skip-broken: without
+        # them the job stops, and can go on with them.
+        self.about = {"kind": unit, **{key: value for key, value in options.items() if key != "truncate"}}
         self.model, self.encode, self.options, self.encoded = model, encode, options, 0
         list(encode([], **options))  # a wrong option is an error now, before anything is written
 
@@ -189,37 +194,35 @@ class _Job:
         return done
 
 
-def _lines(file):
-    """The lines of a text file, one after the other."""
-    number = 0
-    with open(file, "rb") as stream:
-        while line := stream.readline(_MAX_LINE + 1):
-            number += 1
-            if len(line) > _MAX_LINE:
-                raise ValueError(f"{file}: line {number} has more than {_MAX_LINE} bytes; expected one text a line")
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield line.decode().removesuffix("\n").removesuffix("\r")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: line {number} is not UTF-8, at its byte {error.start}") from None
+class _Lines:
+    """The lines of a text file, one after the other; ``count`` of them so far."""
 
+    def __init__(self, file):
+        self.file, self.count = file, 0
 
-def _with_line(error, arguments, model):
-    """The error with the line of the file that it is about."""
-    if "texts[" not in str(error) and " text " not in str(error):
-        return error
-    prompts = getattr(model, "prompts", {})
-    prompt = prompts.get(arguments.prompt_name or getattr(model, "default_prompt_name", None), "")
-    for number, line in enumerate(_lines(arguments.input), 1):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model.tokenizer.encode([prompt + line], max_length=model.max_tokens, truncate=arguments.truncate)
-        except ValueError as found:
-            text = re.sub(r"^\S+: text(s\[0\]| 0) ", "it ", str(found)).replace("truncate=True", "--truncate")
-            return ValueError(f"{arguments.input}: line {number}: {text}")
-    return error
+    def __iter__(self):
+        with open(self.file, "rb") as stream:
+            while line := stream.readline(_MAX_LINE + 1):
+                self.count += 1
+                where = f"{self.file}: line {self.count}"
+                if len(line) > _MAX_LINE:
+                    raise ValueError(f"{where} has more than {_MAX_LINE} bytes; expected one text a line")
+                if self.count == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                try:
+                    yield line.decode().removesuffix("\n").removesuffix("\r")
+                except UnicodeDecodeError as error:
+                    raise ValueError(f"{where} is not UTF-8, at its byte {error.start}") from None
+
+    def explained(self, error, shard_size):
+        """An error about text i of the shard that was being read, as one about a line of the file."""
+        found = re.search(r"\btexts?(?:\[| )(\d+)\]? (.*)", str(error))
+        if found is None:
+            return error
+        begin = (self.count - 1) // shard_size * shard_size
+        return ValueError(
+            f"{self.file}: line {begin + int(found[1]) + 1} {found[2].replace('truncate=True', '--truncate')}"
+        )
 
 
 @contextlib.contextmanager

@@ -74,13 +74,13 @@ def run(arguments):
         wanted = [n for n, facts in found.pictures.items() if arguments.refresh or stored.get(n) != facts]
         kept = len(found.pictures) - len(wanted)
         if kept and wanted:
-            print(f"{kept:,} pictures are in {arguments.db} already, {len(wanted):,} to go", file=sys.stderr)
+            print(f"{kept:,} of {_pictures(len(found.pictures))} are in {arguments.db} already", file=sys.stderr)
         began, done = time.perf_counter(), _Count()
         try:
             _add(album, wanted, found, arguments.batch_size, done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped after {done.pictures:,} of {len(wanted):,} pictures; the same command goes on"
+                f"stopped after {done.pictures:,} of {_pictures(len(wanted))}; the same command goes on"
             ) from None
         seconds = time.perf_counter() - began
         album.index.delete([name for name in wanted if name in found.broken])  # what they held is there no more
@@ -91,11 +91,12 @@ def run(arguments):
         total = len(album.index)
     new = sum(name not in stored for name in wanted if name not in found.broken)
     changed = len(wanted) - new - sum(name in found.broken for name in wanted)
-    rate = f", {len(wanted) / seconds:,.1f} pictures/s" if wanted else ""
-    print(f"{arguments.db}: {total:,} pictures, {new:,} new, {changed:,} encoded again, {kept:,} as they were{rate}")
+    parts = [f"{n:,} {what}" for n, what in ((new, "new"), (changed, "encoded again"), (kept, "as before")) if n]
+    rate = f"; {len(wanted) / seconds:,.1f} pictures/s" if wanted else ""
+    print(f"{arguments.db}: {_pictures(total)} ({', '.join(parts) or 'nothing new'}){rate}")
     if gone:
         left = "removed" if arguments.prune else "still in the index; --prune removes them"
-        print(f"{len(gone):,} pictures are no longer in {arguments.folder}: {left}")
+        print(f"no longer in {arguments.folder}: {_pictures(len(gone))}, {left}")
     _report(found.broken)
     if not total:
         raise ValueError(f"{arguments.folder}: none of its pictures can be read")
@@ -134,9 +135,12 @@ def _hidden(name, broken):
     return name in broken or any(b.endswith("/") and (b == "./" or name.startswith(b)) for b in broken)
 
 
+def _pictures(n):
+    return f"{n:,} picture{'s' * (n != 1)}"
+
+
 def _report(broken):
     if not broken:
         return
-    what = "pictures and folders" if any(name.endswith("/") for name in broken) else "pictures"
-    print(f"{len(broken):,} {what} could not be read and are left out:", file=sys.stderr)
+    print(f"{len(broken):,} could not be read and are left out:", file=sys.stderr)
     print_some([f"{name}: {error}" for name, error in broken.items()])

@@ -84,7 +84,10 @@ def _pictures(arguments):
     text = " ".join(arguments.query) or None
     with Album.open(arguments.db, arguments.token, arguments.model) as album:
         vector = query_of(album.model, text, arguments.image)
-        hits = album.index.search(vector, k=arguments.count, filter=arguments.filter)
+        try:
+            hits = album.index.search(vector, k=arguments.count, filter=arguments.filter)
+        except ValueError as error:  # the rest of it points at a place in the filter
+            raise ValueError(str(error).splitlines()[0]) from None
         root = album.root
     found = [
         {"rank": i, "path": hit.id, "file": _file(root, hit.id), "score": round(hit.score, 6), **hit.metadata}

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 # snapshots/<revision>/.
 _BLOB = re.compile(r"(?:\.\./){2,4}blobs/[0-9a-f]{40,64}")
 _MAX_JSON = 4 << 20
-_MAX_VALUES = 200_000  # of a JSON file, so that its objects take less than 64 MB
+_MAX_VALUES = 150_000  # of a JSON file, so that its objects take less than 64 MB
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -110,9 +110,12 @@ class Folder:
     def find_json(self, name, limit=_MAX_JSON):
         """The value of a JSON file, or None where there is no such file."""
         try:
-            return self.json(name, limit)
+            value = self.json(name, limit)
         except FileNotFoundError:
             return None
+        if value is None:
+            raise ValueError(f"{name}: null, expected something else, or no such file")
+        return value
 
     def find(self, name, limit):
         """The content of a file, or None where there is no such file."""

@@ -1,6 +1,6 @@
-"""A model in a folder: ``config.json`` with a closed schema, ``model.safetensors``, and ``tokenizer.json`` if any.
+"""A model in a folder: ``config.json`` with a closed schema, ``model.safetensors``, and what it reads input with.
 
-All three are data. The type of a model is looked up in a table of this library, and nothing is built before the
+All of it is data. The type of a model is looked up in a table of this library, and nothing is built before the
 configuration and the header of the weights were found to fit each other. Checkpoints of other libraries go through
 ``plait.models.pretrained``.
 """
@@ -19,6 +19,7 @@ __all__ = ["load_model", "save_model"]
 
 _FORMAT, _VERSION = "plait", 1
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+_PROCESSOR = "preprocessor_config.json"
 _MAX_CONFIG = 1 << 20
 _MAX_TOKENIZER = 64 << 20
 _SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
@@ -68,12 +69,15 @@ def save_model(model, folder) -> None:
         save_pretrained(model, folder)
         return
     config = {"format": _FORMAT, "version": _VERSION, "type": type_name(model), "config": unparse(model.config)}
-    tokenizer = getattr(model, "tokenizer", None)
-    with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER)) as new:
+    tokenizer, processor = getattr(model, "tokenizer", None), getattr(model, "processor", None)
+    pictures = None if processor is None else strictjson.dumps(processor.to_config(), _PROCESSOR)
+    with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER, _PROCESSOR)) as new:
         (new / _CONFIG).write_bytes(strictjson.dumps(config, _CONFIG))
         save_tensors(new / _WEIGHTS, model.state_dict())
         if tokenizer is not None:
             (new / _TOKENIZER).write_bytes(strictjson.dumps(tokenizer.to_json(), _TOKENIZER))
+        if pictures is not None:
+            (new / _PROCESSOR).write_bytes(pictures)
 
 
 def load_model(folder, strict: bool = True, image_size: int | None = None, seed: int = 0):
@@ -165,6 +169,11 @@ def _load_own(folder, config, strict, seed):
     data = folder.find_json(_TOKENIZER, _MAX_TOKENIZER)
     if data is not None:
         model.tokenizer = _tokenizer(data)
+    data = folder.find_json(_PROCESSOR)
+    if data is not None:
+        from plait.processing import ImageProcessor
+
+        model.processor = ImageProcessor.from_config(data)
     return model.eval(), LoadResult(missing, extra)
 
 

@@ -39,8 +39,8 @@ def loads(data: bytes, name: str, max_depth: int = _MAX_DEPTH, max_values: int |
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    _check_depth(data, name, max_depth)
     del data  # which nobody else may hold, and is large then
-    _check_depth(text, name, max_depth)
 
     def unique(pairs):
         result = dict(pairs)
@@ -80,21 +80,23 @@ def dumps(value, name: str) -> bytes:
 
 
 _EXTREME = re.compile(r"\d{51}|[eE][+-]?\d{3}")  # all numbers that are too long, and all that are infinite
-_NO_BRACKET = re.compile(r'(?:[^][{}"]++|"(?:[^"\\]++|\\.)*+"?+)++', re.DOTALL)  # strings are skipped as a whole
+_NO_MARK = bytes(sorted(set(range(256)) - set(b'[]{}"')))
+_AS_BRACKETS = bytes.maketrans(b"{}", b"[]")  # that braces and brackets fit each other is for the parser to see
 
 
-def _check_depth(text, name, limit):
-    # Before the parser, which recurses. Each round takes the innermost level away.
-    if text.count("[") + text.count("{") <= limit:
+def _check_depth(data, name, limit):
+    # Before the parser, which recurses, and without an object of Python for every bracket.
+    if data.count(b"[") + data.count(b"{") <= limit:
         return
-    # Braces as brackets: that they fit each other is for the parser to see.
-    brackets = _NO_BRACKET.sub("", text).replace("{", "[").replace("}", "]")
+    marks = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_BRACKETS, _NO_MARK)
+    # Two quotes with nothing between them change nothing; what is left between quotes are brackets in strings.
+    brackets = re.sub(rb'"[^"]*"?', b"", marks.replace(b'""', b""))
     for _ in range(limit):
-        brackets, before = brackets.replace("[]", ""), len(brackets)
+        brackets, before = brackets.replace(b"[]", b""), len(brackets)
         if len(brackets) == before:
             break
     # What has no partner is an error that the parser finds, if it is not too deep for it.
-    if "[]" in brackets or brackets.count("[") > limit:
+    if b"[]" in brackets or brackets.count(b"[") > limit:
         raise ValueError(f"{name}: nested deeper than {limit} levels")
 
 

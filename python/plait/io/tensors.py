@@ -21,7 +21,7 @@ from .files import atomic_file, open_regular
 
 __all__ = ["TensorInfo", "load_tensors", "map_tensors", "read_header", "save_tensors"]
 
-_MAX_HEADER = 6 << 20
+_MAX_HEADER = 11 << 19
 _SMALL_HEADER = 1 << 20  # whose objects are no burden, whatever it holds
 _MAX_TENSORS = 100_000
 _MAX_RANK = 8
@@ -149,7 +149,7 @@ def load_tensors(file, folder: int | None = None) -> dict:
     ------
     FileNotFoundError
     ValueError
-        The file breaks the format or a limit (header of 6 MiB, 100,000 tensors, 8 dimensions, names of 512 bytes).
+        The file breaks the format or a limit (header of 5.5 MiB, 100,000 tensors, 8 dimensions, names of 512 bytes).
 
     Examples
     --------
@@ -246,9 +246,11 @@ def _header(stream, name):
     for key in list(header):
         _check_name(key, name)
         infos[key] = _info(header.pop(key), f"{name}: {key if len(key) <= 80 else key[:77] + '...'}")
-    ordered = sorted(infos.items(), key=lambda item: (item[1].begin, item[1].end))
+    ordered = sorted(infos, key=lambda key: infos[key].end)
+    ordered.sort(key=lambda key: infos[key].begin)
     position = 0
-    for key, info in ordered:
+    for key in ordered:
+        info = infos[key]
         if info.begin != position:
             what = "a gap before" if info.begin > position else "an overlap at"
             raise ValueError(f"{name}: {what} {key}, which begins at {info.begin}, expected {position}")
@@ -256,7 +258,7 @@ def _header(stream, name):
     if 8 + size + position != total:
         what = "truncated" if 8 + size + position > total else "trailing bytes"
         raise ValueError(f"{name}: {what}: {total} bytes, expected {8 + size + position}")
-    return dict(ordered)
+    return infos if ordered == list(infos) else {key: infos[key] for key in ordered}
 
 
 # Objects of Python are up to thirty times as large as their text: a large header is looked at before it is parsed.

@@ -12,6 +12,7 @@ __all__ = ["fingerprint"]
 
 _WHOLE = 1 << 16  # bytes: tensors up to this size are read whole
 _BLOCK, _BLOCKS = 1 << 12, 16  # of larger ones, these bytes at these many places
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")  # beside a tokenizer's own files
 _PROCESSOR = ("resize", "mode", "crop", "max_edge", "resample", "mean", "std", "rescale", "fill", "centre")
 
 
@@ -94,12 +95,18 @@ def _text(model):
 
 def _tokenizer(model):
     """Digests of its files, or of what it would save; a tokenizer that was not needed yet is not made for it."""
-    later = model._later
-    files = later[0].files if later is not None else getattr(model.tokenizer, "files", None)
-    if files is not None:
-        from plait.processing._tokenizer_families import FILES
+    later, made = model._later, model._tokenizer
+    if later is not None:
+        folder, family, lower = later
+        files = folder.files
+    elif hasattr(made, "files"):
+        files, family, lower = made.files, made._family, made._lower
+    elif hasattr(made, "to_json"):
+        return hashlib.sha256(json.dumps(made.to_json(), sort_keys=True).encode()).hexdigest()
+    else:
+        return made if made is None else type(made).__qualname__
+    from plait.processing._tokenizer_families import FILES
 
-        return {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files) if name in FILES}
-    if model.tokenizer is None:
-        return None
-    return hashlib.sha256(json.dumps(model.tokenizer.to_json(), sort_keys=True).encode()).hexdigest()
+    if not any(name in FILES and name not in _SETTINGS for name in files):
+        return None  # there is no tokenizer in the folder
+    return [family, bool(lower), {name: hashlib.sha256(files[name]).hexdigest() for name in FILES if name in files}]

@@ -30,7 +30,11 @@ class Tokenized:
             from plait.processing import Tokenizer
 
             folder, family, lower = later
-            self.tokenizer = Tokenizer.from_folder(folder, family, lower=lower)
+            made = Tokenizer.from_folder(folder, family, lower=lower)
+            if family == "siglip":  # has 100 ids more than its model; those that come are checked like all others
+                self._tokenizer, self._later = made, None
+            else:
+                self.tokenizer = made
         return self._tokenizer
 
     @tokenizer.setter
@@ -157,7 +161,11 @@ def texts_to_ids(model, function, texts, truncate, start=0, prompt=""):
     if model.tokenizer is None:
         raise ValueError(f"{function}: the model has no tokenizer, pass token ids or set model.tokenizer")
     texts = [prompt + text for text in texts] if prompt else texts
-    ids = model.tokenizer.encode(texts, max_length=model.max_tokens, truncate=truncate, start=start)
+    vocabulary = model.text.config.vocabulary
+    limit = min(model.max_tokens, model.text.config.length)
+    ids = model.tokenizer.encode(texts, max_length=limit, truncate=truncate, start=start)
+    if len(model.tokenizer) > vocabulary:
+        check_ids(model.text.config, ids, function, start)
     pad = getattr(model.tokenizer, "pad_id", None)
     if model.text.config.pad_id is None or pad is None:
         return ids

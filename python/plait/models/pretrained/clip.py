@@ -84,11 +84,13 @@ def sections(config, names=("text", "vision")):
     """The sections of a configuration; old files repeat them as ``text_config_dict``, which count then."""
     found = []
     for name in names:
-        section = config.get(f"{name}_config") or {}
-        again = config.get(f"{name}_config_dict")
-        if not isinstance(section, dict) or not isinstance(again or {}, dict):
-            raise ValueError(f"config.{name}_config is expected to be an object")
-        found.append({**section, **(again or {})})
+        section: dict = {}
+        for key in (f"{name}_config", f"{name}_config_dict"):
+            part = config.get(key) or {}
+            if not isinstance(part, dict):
+                raise ValueError(f"config.{key} is {type(part).__name__}, expected an object")
+            section |= part
+        found.append(section)
     return found
 
 

@@ -23,11 +23,12 @@ class Weights:
     """
 
     def __init__(self, arrays, files):
-        self.files = files
+        self.files, self._arrays = files, arrays
         # Files of the first BERTs call the two tensors of a norm gamma and beta.
-        self._arrays = {_renamed(name): array for name, array in arrays.items()}
-        if len(self._arrays) != len(arrays):
-            raise ValueError(f"{files[0]}: a tensor is there under its old name and under its new one")
+        for old, new in [(name, _renamed(name)) for name in arrays if _renamed(name) != name]:
+            if new in arrays:
+                raise ValueError(f"{files[0]}: tensor {new} is there under its old name, too")
+            arrays[new] = arrays.pop(old)
 
     def __contains__(self, name):
         return name in self._arrays
