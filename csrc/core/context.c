@@ -76,6 +76,7 @@ pl_status pl_context_create(pl_context **context)
     pthread_once(&once, register_fork_handler);
     c->threads = default_threads();
     c->isa = isa;
+    c->vnni = isa >= PL_ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
     c->simd = pl__simd_table(isa);
     *context = c;
     return PL_STATUS_OK;
@@ -97,3 +98,10 @@ int pl_context_threads(const pl_context *context)
 }
 
 pl_isa pl_context_isa(const pl_context *context) { return context->isa; }
+
+int pl_context_has(const pl_context *context, pl_dtype dtype)
+{
+    if (dtype == PL_DTYPE_BF16) return context->isa >= PL_ISA_AVX512_BF16;
+    if (dtype == PL_DTYPE_S8) return context->vnni;
+    return dtype == PL_DTYPE_F32;
+}

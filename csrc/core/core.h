@@ -90,6 +90,7 @@ struct pl_simd; /* the table of row kernels, see simd/simd.h */
 struct pl_context {
     int threads;
     pl_isa isa;
+    bool vnni; /* 8-bit products have their instructions */
     const struct pl_simd *simd;
 };
 bool pl__forked(void); /* true in a child made by fork after the library was used */

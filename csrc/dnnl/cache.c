@@ -95,11 +95,20 @@ static void destroy_entry(pl__entry *e)
     pl__small_free(e);
 }
 
-static pl_status plain_md(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, int64_t row, int64_t col)
+static pl_status typed_md(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, int64_t row, int64_t col,
+                          dnnl_data_type_t type)
 {
     const dnnl_dims_t dims = {rows, cols}, strides = {row, col};
-    return pl__dnnl_status(dnnl_memory_desc_create_with_strides(md, 2, dims, dnnl_f32, strides), "memory descriptor");
+    return pl__dnnl_status(dnnl_memory_desc_create_with_strides(md, 2, dims, type, strides), "memory descriptor");
 }
+
+static pl_status plain_md(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, int64_t row, int64_t col)
+{
+    return typed_md(md, rows, cols, row, col, dnnl_f32);
+}
+
+static const dnnl_data_type_t operand_types[PL_DTYPE_COUNT] = {
+    [PL_DTYPE_F32] = dnnl_f32, [PL_DTYPE_BF16] = dnnl_bf16, [PL_DTYPE_S8] = dnnl_s8};
 
 static const struct {
     dnnl_alg_kind_t kind;
@@ -119,10 +128,11 @@ static pl_status create_desc(const pl__key *key, const_dnnl_memory_desc_t layout
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
     PL__TRY(pl__dnnl_engine(&e));
-    PL__TRY(plain_md(&a, key->m, key->k, key->a_row, key->a_col));
+    PL__TRY(typed_md(&a, key->m, key->k, key->a_row, key->a_col, operand_types[key->operands]));
     if (!key->packed) PL__TRY(plain_md(&b, key->k, key->n, key->b_row, key->b_col));
     if (key->bias) PL__TRY(plain_md(&bias, 1, key->n, key->n, 1));
-    PL__TRY(plain_md(&c, key->m, key->n, key->c_row, 1));
+    const dnnl_data_type_t result = key->result == PL_DTYPE_S8 ? dnnl_s32 : operand_types[key->result];
+    PL__TRY(typed_md(&c, key->m, key->n, key->c_row, 1, result));
     D__TRY(dnnl_primitive_attr_create(&attr), "attributes");
     D__TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad mode");
     D__TRY(dnnl_post_ops_create(&ops), "post-ops");
@@ -145,16 +155,16 @@ done:
     return status;
 }
 
-pl_status pl__packed_layout(int64_t k, int64_t n, int64_t b_row, int64_t b_col, dnnl_memory_desc_t *layout)
+pl_status pl__packed_layout(int64_t k, int64_t n, pl_dtype dtype, dnnl_memory_desc_t *layout)
 {
-    (void)b_row, (void)b_col;
     pl_status status;
     dnnl_memory_desc_t any = NULL;
     dnnl_primitive_desc_t desc = NULL;
-    pl__key key = {.m = 512, .n = n, .k = k, .a_row = k, .a_col = 1, .c_row = n, .packed = 1};
+    pl__key key = {.m = 512, .n = n, .k = k, .a_row = k, .a_col = 1, .c_row = n, .packed = 1, .operands = dtype,
+                   .result = dtype == PL_DTYPE_S8 ? PL_DTYPE_S8 : PL_DTYPE_F32};
     const dnnl_dims_t dims = {k, n};
     *layout = NULL;
-    D__TRY(dnnl_memory_desc_create_with_tag(&any, 2, dims, dnnl_f32, dnnl_format_tag_any), "memory descriptor");
+    D__TRY(dnnl_memory_desc_create_with_tag(&any, 2, dims, operand_types[dtype], dnnl_format_tag_any), "memory descriptor");
     PL__TRY(create_desc(&key, any, &desc));
     D__TRY(dnnl_memory_desc_clone(layout, dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0)), "clone");
 done:

@@ -10,6 +10,7 @@
 typedef struct pl__key {
     int64_t m, n, k, a_row, a_col, b_row, b_col, c_row, residual_row;
     int32_t packed, bias, residual, activation, accumulate, threads;
+    int32_t operands, result; /* pl_dtype of A and B, and of C; S8 makes whole numbers, as 32 bits in place of F32 */
 } pl__key;
 
 /* The handles that one execution needs; a primitive lends a set to one thread at a time. */
@@ -44,7 +45,7 @@ void pl__table_lock(void);
 void pl__table_unlock(void);
 
 /* Layout of packed weights (k, n): the library's choice for a tall product; NULL when it wants plain ones. */
-pl_status pl__packed_layout(int64_t k, int64_t n, int64_t b_row, int64_t b_col, dnnl_memory_desc_t *layout);
+pl_status pl__packed_layout(int64_t k, int64_t n, pl_dtype dtype, dnnl_memory_desc_t *layout);
 
 /* The primitive for a key, created when missing; `layout` is the packed layout when key.packed. Give it back. */
 pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl__entry **entry, pl__handles **handles);
@@ -54,9 +55,18 @@ void pl__entry_put(pl__entry *entry, pl__handles *handles);
 bool pl__comes_again(const pl__key *key);
 
 /* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
+/* product.c: one execution; `a` and `c` stand for the product's where its operands have another dtype. */
+struct pl__packed;
+pl_status pl__product_execute(const pl__product *p, const struct pl__packed *packed, pl_dtype result, const void *a,
+                              void *c, int threads);
+int64_t pl__next_piece(int64_t left, bool rows);
+pl_status pl__product_low(const pl__product *p, const struct pl__packed *packed, int threads); /* product_low.c */
+
 typedef struct pl__packed {
     int references;
     int64_t k, n; /* of the operand that it was made from */
+    pl_dtype dtype;
+    float *scales; /* S8: what a column of B was divided by */
     dnnl_memory_desc_t layout;
     void *data;
     size_t bytes;

@@ -15,6 +15,17 @@ typedef enum pl__long_dim { PL__LONG_M, PL__LONG_K } pl__long_dim;
 /* Forms of a packed weight (D, K): the operand B of x w^T is (K, D), that of dy w is (D, K). */
 typedef enum pl__form { PL__FORM_TRANSPOSED, PL__FORM_PLAIN, PL__FORM_COUNT } pl__form;
 
+/* Operands in fewer bits, for a pack of their dtype: A was rounded by the caller, in dense rows up to a multiple of 8,
+ * whose results nobody needs. bfloat16: C is float32, or dense c16 with room for those rows. 8 bits: `finish` gets the
+ * exact sums of rows [begin, begin + rows), and what the columns of B were divided by; bias, activation and residual
+ * are its business. */
+typedef struct pl__low {
+    const void *a;
+    uint16_t *c16;
+    void (*finish)(void *arg, int64_t begin, int64_t rows, const int32_t *sums, const float *scales);
+    void *arg;
+} pl__low;
+
 typedef struct pl__product {
     int64_t m, n, k;
     const float *a;
@@ -30,6 +41,7 @@ typedef struct pl__product {
     float *c;
     int64_t c_row;
     bool accumulate; /* C += ; no bias, residual or activation then */
+    const pl__low *low;
     pl__long_dim long_dim;
 } pl__product;
 

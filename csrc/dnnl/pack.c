@@ -2,10 +2,13 @@
  *
  * A form is made when first needed, is shared by reference while executions use it, and is dropped when the version
  * rises. The packed layout does not depend on the number of rows, so one form serves every batch. */
+#include <math.h>
+
 #include "cache.h"
 
 struct pl_pack {
     uint64_t version;
+    pl_dtype dtype; /* of the transposed form */
     pl__packed *forms[PL__FORM_COUNT];
 };
 
@@ -20,6 +23,7 @@ void pl__pack_release(pl__packed *packed)
 {
     if (!packed || __atomic_sub_fetch(&packed->references, 1, __ATOMIC_ACQ_REL) > 0) return;
     if (packed->layout) dnnl_memory_desc_destroy(packed->layout);
+    pl_buffer_put(packed->scales);
     pl_buffer_put(packed->data);
     pl__small_free(packed);
 }
@@ -40,6 +44,19 @@ void pl_pack_renew(pl_pack *pack, uint64_t version)
     pl__table_unlock();
 }
 
+pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype)
+{
+    if (dtype != PL_DTYPE_F32 && dtype != PL_DTYPE_BF16 && dtype != PL_DTYPE_S8)
+        return pl__fail(PL_STATUS_VALUE, "pack: dtype is %d, expected that of float32, bfloat16 or int8", (int)dtype);
+    pl__table_lock();
+    if (pack->dtype != dtype) drop_forms(pack);
+    pack->dtype = dtype;
+    pl__table_unlock();
+    return PL_STATUS_OK;
+}
+
+pl_dtype pl_pack_dtype(const pl_pack *pack) { return pack ? pack->dtype : PL_DTYPE_F32; }
+
 void pl_pack_destroy(pl_pack *pack)
 {
     if (!pack) return;
@@ -56,7 +73,20 @@ size_t pl_pack_bytes(pl_pack *pack)
     return bytes;
 }
 
-static pl_status fill(const pl__product *p, pl__packed **out)
+/* B as 8-bit numbers (k, n), and what each column was divided by: its largest magnitude becomes 127. */
+static void quantize_columns(const pl__product *p, int8_t *to, float *scales)
+{
+    for (int64_t j = 0; j < p->n; j++) {
+        const float *b = p->b + j * p->b_col;
+        float largest = 0;
+        for (int64_t i = 0; i < p->k; i++) largest = fmaxf(largest, fabsf(b[i * p->b_row]));
+        scales[j] = largest > 0 ? largest / 127 : 1;
+        const float factor = 1 / scales[j];
+        for (int64_t i = 0; i < p->k; i++) to[j * p->k + i] = (int8_t)lrintf(fmaxf(-127, fminf(127, b[i * p->b_row] * factor)));
+    }
+}
+
+static pl_status fill(const pl__product *p, pl_dtype dtype, pl__packed **out)
 {
     pl_status status;
     dnnl_engine_t engine;
@@ -65,20 +95,29 @@ static pl_status fill(const pl__product *p, pl__packed **out)
     dnnl_memory_t from = NULL, to = NULL;
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_t reorder = NULL;
-    const dnnl_dims_t dims = {p->k, p->n}, strides = {p->b_row, p->b_col};
+    const bool whole = dtype == PL_DTYPE_S8;
+    const dnnl_dims_t dims = {p->k, p->n}, strides = {whole ? 1 : p->b_row, whole ? p->k : p->b_col};
+    const void *data = p->b;
+    int8_t *quantized = NULL;
     pl__packed *packed = pl__small_alloc(sizeof *packed);
     *out = NULL;
     if (!packed) return pl__fail(PL_STATUS_MEMORY, "out of memory: a packed weight");
     packed->references = 1;
-    packed->k = p->k, packed->n = p->n;
+    packed->k = p->k, packed->n = p->n, packed->dtype = dtype;
 #define D__TRY(call) PL__TRY(pl__dnnl_status((call), "packing a weight"))
     PL__TRY(pl__dnnl_engine(&engine));
-    PL__TRY(pl__packed_layout(p->k, p->n, p->b_row, p->b_col, &packed->layout));
-    D__TRY(dnnl_memory_desc_create_with_strides(&plain, 2, dims, dnnl_f32, strides));
+    if (whole) {
+        PL__TRY(pl__scratch(&quantized, (size_t)(p->k * p->n), 1));
+        PL__TRY(pl__scratch(&packed->scales, (size_t)p->n, sizeof *packed->scales));
+        quantize_columns(p, quantized, packed->scales);
+        data = quantized;
+    }
+    PL__TRY(pl__packed_layout(p->k, p->n, dtype, &packed->layout));
+    D__TRY(dnnl_memory_desc_create_with_strides(&plain, 2, dims, whole ? dnnl_s8 : dnnl_f32, strides));
     packed->bytes = dnnl_memory_desc_get_size(packed->layout);
     PL__TRY(pl_buffer_get(packed->bytes, &packed->data));
     D__TRY(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
-    D__TRY(dnnl_memory_create(&from, plain, engine, (void *)p->b));
+    D__TRY(dnnl_memory_create(&from, plain, engine, (void *)data));
     D__TRY(dnnl_memory_create(&to, packed->layout, engine, packed->data));
     D__TRY(dnnl_reorder_primitive_desc_create(&desc, plain, engine, packed->layout, engine, NULL));
     D__TRY(dnnl_primitive_create(&reorder, desc));
@@ -90,6 +129,7 @@ static pl_status fill(const pl__product *p, pl__packed **out)
     packed = NULL;
 done:
     pl__pack_release(packed);
+    pl_buffer_put(quantized);
     if (reorder) dnnl_primitive_destroy(reorder);
     if (desc) dnnl_primitive_desc_destroy(desc);
     if (to) dnnl_memory_destroy(to);
@@ -100,7 +140,7 @@ done:
 }
 
 /* A form of another shape is of another weight, which had the pack before; what it holds cannot serve. */
-static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version)
+static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version, pl_dtype *dtype)
 {
     pl__table_lock();
     pl__packed *packed = pack->forms[p->form];
@@ -110,6 +150,7 @@ static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version)
     }
     if (packed) __atomic_add_fetch(&packed->references, 1, __ATOMIC_RELAXED);
     *version = pack->version;
+    *dtype = p->form == PL__FORM_TRANSPOSED ? pack->dtype : PL_DTYPE_F32;
     pl__table_unlock();
     return packed;
 }
@@ -117,15 +158,17 @@ static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version)
 pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed)
 {
     uint64_t version;
-    *packed = take(pack, p, &version);
+    pl_dtype dtype;
+    *packed = take(pack, p, &version, &dtype);
     if (*packed) return PL_STATUS_OK;
     pl__making_lock();
     pl_status status = PL_STATUS_OK;
-    *packed = take(pack, p, &version); /* another thread may have been faster */
+    *packed = take(pack, p, &version, &dtype); /* another thread may have been faster */
     if (!*packed) {
-        status = fill(p, packed);
+        status = fill(p, dtype, packed);
         pl__table_lock();
-        if (!status && pack->version == version) { /* else the weight was written to meanwhile: good for this call only */
+        const bool same = pack->version == version && (p->form != PL__FORM_TRANSPOSED || pack->dtype == dtype);
+        if (!status && same && !pack->forms[p->form]) { /* else the weight was written to meanwhile: good for this call only */
             pack->forms[p->form] = *packed;
             __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);
         }

@@ -5,7 +5,7 @@
 
 #define LARGEST_PIECE 8192
 
-static pl__key key_of(const pl__product *p, const pl__packed *packed, int threads)
+static pl__key key_of(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads)
 {
     pl__key key;
     memset(&key, 0, sizeof key);
@@ -20,21 +20,24 @@ static pl__key key_of(const pl__product *p, const pl__packed *packed, int thread
     key.activation = p->activation;
     key.accumulate = p->accumulate;
     key.threads = threads;
+    key.operands = packed ? packed->dtype : PL_DTYPE_F32;
+    key.result = result;
     return key;
 }
 
-static pl_status execute(const pl__product *p, const pl__packed *packed, int threads)
+pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
+                              int threads)
 {
-    const pl__key key = key_of(p, packed, threads);
+    const pl__key key = key_of(p, packed, result, threads);
     pl__entry *entry;
     pl__handles *h;
     void *scratchpad = NULL;
     PL__CHECK(pl__entry_get(&key, packed ? packed->layout : NULL, &entry, &h));
     pl_status status = PL_STATUS_OK;
     if (entry->scratchpad_bytes) PL__TRY(pl_buffer_get(entry->scratchpad_bytes, &scratchpad));
-    dnnl_memory_set_data_handle(h->a, (void *)p->a);
+    dnnl_memory_set_data_handle(h->a, (void *)a);
     dnnl_memory_set_data_handle(h->b, packed ? packed->data : (void *)p->b);
-    dnnl_memory_set_data_handle(h->c, p->c);
+    dnnl_memory_set_data_handle(h->c, c);
     dnnl_memory_set_data_handle(h->scratchpad, scratchpad);
     dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, h->a},
                                {DNNL_ARG_WEIGHTS, h->b},
@@ -55,6 +58,11 @@ done:
     pl_buffer_put(scratchpad);
     pl__entry_put(entry, h);
     return status;
+}
+
+static pl_status execute(const pl__product *p, const pl__packed *packed, int threads)
+{
+    return pl__product_execute(p, packed, PL_DTYPE_F32, p->a, p->c, threads);
 }
 
 /* Rows of a strided matrix, copied to or from a dense one; rows beyond `have` become zero. */
@@ -121,7 +129,7 @@ done:
 
 /* The piece to cut off next. Sums over k must not depend on what ran before, so they never get a size of their own:
  * four sizes an octave leave a rest below a fifth, and most row counts need two or three pieces. */
-static int64_t next_piece(int64_t left, bool rows)
+int64_t pl__next_piece(int64_t left, bool rows)
 {
     if (left < 64) return left;
     int64_t piece = 64;
@@ -138,7 +146,7 @@ static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int 
     pl__product q = *p;
     int64_t done_so_far = 0;
     while (done_so_far < length) {
-        const int64_t piece = next_piece(length - done_so_far, rows), padded = (piece + 7) & ~(int64_t)7;
+        const int64_t piece = pl__next_piece(length - done_so_far, rows), padded = (piece + 7) & ~(int64_t)7;
         pl_status status;
         if (rows) {
             q.m = piece;
@@ -224,9 +232,17 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     const int previous = pl__threads_enter(ctx, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
-    if (p->pack && p->long_dim == PL__LONG_M) PL__TRY(pl__pack_hold(p->pack, p, &packed));
+    /* A form in fewer bits is for rounded rows only. */
+    const bool fits = p->form != PL__FORM_TRANSPOSED || p->low || pl_pack_dtype(p->pack) == PL_DTYPE_F32;
+    if (p->pack && p->long_dim == PL__LONG_M && fits) PL__TRY(pl__pack_hold(p->pack, p, &packed));
+    if (p->low) {
+        status = packed && packed->dtype != PL_DTYPE_F32
+                     ? pl__product_low(p, packed, threads)
+                     : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+        goto done;
+    }
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
-    const pl__key key = key_of(p, packed, threads);
+    const pl__key key = key_of(p, packed, PL_DTYPE_F32, threads);
     if (p->long_dim == PL__LONG_M && ctx->isa < PL_ISA_AVX512) {
         status = run_blocks(ctx, p, packed, threads);
         goto done;

@@ -113,6 +113,8 @@ void pl_context_destroy(pl_context *context);
 pl_status pl_context_set_threads(pl_context *context, int threads);
 int pl_context_threads(const pl_context *context); /* 1 in a forked child */
 pl_isa pl_context_isa(const pl_context *context);
+/* Whether products of packs of this dtype are faster here than float32: BF16 and S8 need instructions of their own. */
+int pl_context_has(const pl_context *context, pl_dtype dtype);
 const char *pl_isa_name(pl_isa isa);
 pl_status pl_onednn_version(int *major, int *minor, int *patch);
 const char *pl_onednn_path(void); /* file the library was loaded from */
@@ -148,6 +150,11 @@ void pl_pool_set_cap(size_t bytes);
  * first needed and reused until the owner raises the version. A pack belongs to its operand: never share one. */
 typedef struct pl_pack pl_pack;
 pl_status pl_pack_create(pl_pack **pack);
+/* The forms of products x w^T in fewer bits: PL_DTYPE_BF16, or PL_DTYPE_S8 with a scale for each row of w. Such a
+ * product rounds x as well, to bfloat16, or row by row to 8 bits; sums are float32 or exact, results are float32. It
+ * is for inference: other products of the operand stay float32. PL_DTYPE_F32 switches back. */
+pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype);
+pl_dtype pl_pack_dtype(const pl_pack *pack);
 void pl_pack_renew(pl_pack *pack, uint64_t version); /* forms of other versions are stale from now on */
 void pl_pack_destroy(pl_pack *pack);
 size_t pl_pack_bytes(pl_pack *pack);

@@ -1,11 +1,33 @@
 /* mlp.c - the two-layer perceptron on raw pointers. */
+#include "low.h"
 #include "mlp.h"
+
+/* Both layers in bfloat16: what is between them is never anything else. */
+static pl_status forward_bf16(const pl_context *ctx, const pl__mlp *m, const float *x, const float *residual, float *y)
+{
+    pl_status status;
+    pl__rounded in = {0}, h = {0};
+    pl__product first = pl__linear_product(m->rows, m->width, m->hidden, x, m->w1, m->pack1, m->b1,
+                                           (pl_activation)m->activation, NULL, NULL);
+    pl__product second = pl__linear_product(m->rows, m->hidden, m->width_out, NULL, m->w2, m->pack2, m->b2, PL_ACT_NONE,
+                                            residual, y);
+    PL__TRY(pl__rounded_make(ctx, PL_DTYPE_BF16, m->rows, m->width, x, &in));
+    PL__TRY(pl__rounded_make(ctx, PL_DTYPE_BF16, m->rows, m->hidden, NULL, &h));
+    PL__TRY(pl__linear_rounded(ctx, &first, &in, h.data));
+    PL__TRY(pl__linear_rounded(ctx, &second, &h, NULL));
+done:
+    pl__rounded_free(&h);
+    pl__rounded_free(&in);
+    return status;
+}
 
 pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const float *residual, float *pre,
                           float *y)
 {
     pl_status status;
     float *h = NULL;
+    if (!pre && pl_pack_dtype(m->pack1) == PL_DTYPE_BF16 && pl_pack_dtype(m->pack2) == PL_DTYPE_BF16)
+        return forward_bf16(ctx, m, x, residual, y);
     PL__TRY(pl__scratch(&h, (size_t)(m->rows * m->hidden), sizeof *h));
     PL__TRY(pl__linear_forward(ctx, m->rows, m->width, m->hidden, x, m->w1, m->pack1, m->b1,
                                pre ? PL_ACT_NONE : (pl_activation)m->activation, NULL, pre ? pre : h));

@@ -6,6 +6,10 @@
 #include "../dnnl/dnnl_layer.h"
 #include "../simd/simd.h"
 
+/* y = act(x weight^T + bias) + residual as a product. */
+pl__product pl__linear_product(int64_t rows, int64_t width_in, int64_t width_out, const float *x, const float *weight,
+                               pl_pack *pack, const float *bias, pl_activation activation, const float *residual,
+                               float *y);
 /* The three products of a linear layer, for fused operators too. weight is (width_out, width_in). */
 pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
                              const float *weight, pl_pack *pack, const float *bias, pl_activation activation,

@@ -1,15 +1,22 @@
 /* shared.c - what operator files share. */
-#include "ops.h"
+#include "low.h"
+
+pl__product pl__linear_product(int64_t rows, int64_t width_in, int64_t width_out, const float *x, const float *weight,
+                               pl_pack *pack, const float *bias, pl_activation activation, const float *residual,
+                               float *y)
+{
+    return (pl__product){.m = rows, .n = width_out, .k = width_in, .a = x, .a_row = width_in, .a_col = 1, .b = weight,
+                         .b_row = 1, .b_col = width_in, .pack = pack, .form = PL__FORM_TRANSPOSED, .bias = bias,
+                         .residual = residual, .residual_row = width_out, .activation = activation, .c = y,
+                         .c_row = width_out, .long_dim = PL__LONG_M};
+}
 
 pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
                              const float *weight, pl_pack *pack, const float *bias, pl_activation activation,
                              const float *residual, float *y)
 {
-    const pl__product p = {.m = rows, .n = width_out, .k = width_in, .a = x, .a_row = width_in, .a_col = 1,
-                           .b = weight, .b_row = 1, .b_col = width_in, .pack = pack, .form = PL__FORM_TRANSPOSED, .bias = bias,
-                           .residual = residual, .residual_row = width_out, .activation = activation,
-                           .c = y, .c_row = width_out, .long_dim = PL__LONG_M};
-    return pl__product_run(ctx, &p);
+    pl__product p = pl__linear_product(rows, width_in, width_out, x, weight, pack, bias, activation, residual, y);
+    return pl_pack_dtype(pack) == PL_DTYPE_F32 ? pl__product_run(ctx, &p) : pl__linear_low(ctx, &p);
 }
 
 pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,

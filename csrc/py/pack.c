@@ -43,9 +43,33 @@ static PyObject *pack_nbytes(PyObject *self, void *closure)
     return PyLong_FromSize_t(pl_pack_bytes(((Pack *)self)->pack));
 }
 
+static PyObject *pack_dtype(PyObject *self, void *closure)
+{
+    (void)closure;
+    const pl_dtype dtype = pl_pack_dtype(((Pack *)self)->pack);
+    return PyUnicode_FromString(dtype == PL_DTYPE_BF16 ? "bf16" : dtype == PL_DTYPE_S8 ? "int8" : "f32");
+}
+
+static int pack_set_dtype(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    const char *name = value && PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : NULL;
+    const pl_dtype dtype = !name ? PL_DTYPE_COUNT : !strcmp(name, "f32") ? PL_DTYPE_F32
+                           : !strcmp(name, "bf16") ? PL_DTYPE_BF16 : !strcmp(name, "int8") ? PL_DTYPE_S8 : PL_DTYPE_COUNT;
+    if (PyErr_Occurred()) return -1;
+    if (dtype == PL_DTYPE_COUNT) {
+        PyErr_Format(PyExc_ValueError, "Pack: dtype is %R, expected 'f32', 'bf16' or 'int8'", value ? value : Py_None);
+        return -1;
+    }
+    const pl_status status = pl_pack_set_dtype(((Pack *)self)->pack, dtype);
+    return status ? (py_raise(status), -1) : 0;
+}
+
 static PyMethodDef pack_methods[] = {{"renew", pack_renew, METH_O, "Packed forms of other versions are stale now."},
                                      {0}};
-static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the packed forms made so far.", NULL}, {0}};
+static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the packed forms made so far.", NULL},
+                                    {"dtype", pack_dtype, pack_set_dtype, "Of the forms: f32, bf16 or int8.", NULL},
+                                    {0}};
 static PyType_Slot pack_slots[] = {{Py_tp_new, pack_new},         {Py_tp_dealloc, pack_dealloc},
                                    {Py_tp_methods, pack_methods}, {Py_tp_getset, pack_getset},
                                    {Py_tp_doc, "Packed forms of one weight, for the fast products."},
