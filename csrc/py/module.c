@@ -38,6 +38,15 @@ static PyObject *m_get_threads(PyObject *self, PyObject *unused)
     return PyLong_FromLong(pl_context_threads(py_context));
 }
 
+static PyObject *m_has(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    const char *name = PyUnicode_Check(arg) ? PyUnicode_AsUTF8(arg) : NULL;
+    if (!name) return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "has: a name of a precision is due");
+    const pl_dtype dtype = !strcmp(name, "bf16") ? PL_DTYPE_BF16 : !strcmp(name, "int8") ? PL_DTYPE_S8 : PL_DTYPE_F32;
+    return PyBool_FromLong(pl_context_has(py_context, dtype));
+}
+
 static PyObject *m_counters(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -138,6 +147,7 @@ static PyMethodDef methods[] = {
      "get_num_threads($module, /)\n--\n\nThreads that an operator may use. Default: ``OMP_NUM_THREADS``, or the cores that the "
      "process may run on.\n\n"
      "Examples\n--------\n>>> import plait\n>>> plait.get_num_threads() >= 1\nTrue\n"},
+    {"has", m_has, METH_O, "Whether products in a precision have instructions here."},
     {"counters", m_counters, METH_NOARGS, "Counters of memory, primitives and packs."},
     {"fail_at", m_fail_at, METH_VARARGS, "fail_at(nth, persistent=False): makes an allocation fail, for tests."},
     {"set_thread_worth", m_set_thread_worth, METH_O, "Nanoseconds of work that are worth a thread, for tests."},

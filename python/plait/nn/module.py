@@ -96,6 +96,7 @@ class Module:
     """
 
     training = True
+    precision = "f32"
 
     def __init__(self):
         self.training = True
@@ -187,6 +188,8 @@ class Module:
 
     def train(self, mode: bool = True):
         """Switches dropout and batch statistics on; returns the module."""
+        if mode and self.precision != "f32":
+            raise RuntimeError(f"train: the model is in {self.precision}, which is for inference; train the float32 one")
         for _, module in self.named_modules():
             module.training = bool(mode)
         return self
@@ -207,10 +210,41 @@ class Module:
             p.zero_grad()
 
     def to(self, precision: str):
-        """The model in another precision; only ``"f32"`` exists so far."""
-        if precision in ("f32", "float32"):
+        """A model for inference in another precision.
+
+        Weights of linear layers are packed at once: in bfloat16, or in 8 bits with a scale for each output. Rows are
+        rounded likewise on their way into a layer, to bfloat16, or to 8 bits with a scale for each row. Sums, norms,
+        softmax, residuals and results stay float32. Arrays are shared with this model, which stays as it is.
+
+        Parameters
+        ----------
+        precision : {"bf16", "int8", "f32"}
+            "f32" gives the model itself.
+
+        Returns
+        -------
+        Module
+            In evaluation mode; ``train()`` is an error. On a processor without the instructions a warning says so, and
+            the model computes in float32.
+
+        Raises
+        ------
+        ValueError
+            The precision is unknown.
+        RuntimeError
+            The model is in a lower precision already.
+        """
+        names = {"f32": "f32", "float32": "f32", "bf16": "bf16", "bfloat16": "bf16", "int8": "int8"}
+        if not isinstance(precision, str) or precision not in names:
+            raise ValueError(f"to: precision is {precision!r}, expected 'f32', 'bf16' or 'int8'")
+        precision = names[precision]
+        if precision == self.precision:
             return self
-        raise NotImplementedError(f"to: precision is {precision!r}, expected 'f32'")
+        if self.precision != "f32":
+            raise RuntimeError(f"to: the model is in {self.precision} already; convert the float32 one")
+        from plait.nn.precision import converted
+
+        return converted(self, precision)
 
     def save(self, folder) -> None:
         """Writes ``config.json`` and ``model.safetensors`` to a folder, whole or not at all.

@@ -123,6 +123,16 @@ class Parameter(Tensor):
         self._house(array)
         self.touch()
 
+    def sharing(self, dtype: str) -> Parameter:
+        """A frozen parameter over the same array, packed in another dtype ("bf16" or "int8")."""
+        twin = Parameter(np.empty(0, np.float32), requires_grad=False)
+        twin._house(self._master)
+        twin.pack = None
+        if self.ndim >= 2:
+            twin.pack = _core.Pack()
+            twin.pack.dtype = dtype
+        return twin
+
     def _fitting(self, function, name, value):
         return fitting(function, name, value, self.shape)
 
