@@ -79,9 +79,13 @@ static void quantize_columns(const pl__product *p, int8_t *to, float *scales)
     for (int64_t j = 0; j < p->n; j++) {
         const float *b = p->b + j * p->b_col;
         float largest = 0;
-        for (int64_t i = 0; i < p->k; i++) largest = fmaxf(largest, fabsf(b[i * p->b_row]));
-        scales[j] = largest > 0 ? largest / 127 : 1;
-        const float factor = 1 / scales[j];
+        for (int64_t i = 0; i < p->k; i++) {
+            const float magnitude = fabsf(b[i * p->b_row]);
+            if (magnitude > largest || magnitude != magnitude) largest = magnitude; /* NaN stays, and comes out again */
+        }
+        if (largest < 1e-30f) largest = 127; /* as good as zeros, whose reciprocal would not be a number */
+        scales[j] = largest / 127;
+        const float factor = 127 / largest;
         for (int64_t i = 0; i < p->k; i++) to[j * p->k + i] = (int8_t)lrintf(fmaxf(-127, fminf(127, b[i * p->b_row] * factor)));
     }
 }

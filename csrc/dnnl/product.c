@@ -236,7 +236,7 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     const bool fits = p->form != PL__FORM_TRANSPOSED || p->low || pl_pack_dtype(p->pack) == PL_DTYPE_F32;
     if (p->pack && p->long_dim == PL__LONG_M && fits) PL__TRY(pl__pack_hold(p->pack, p, &packed));
     if (p->low) {
-        status = packed && packed->dtype != PL_DTYPE_F32
+        status = packed && packed->dtype == p->low->dtype
                      ? pl__product_low(p, packed, threads)
                      : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
         goto done;

@@ -20,6 +20,25 @@ void pl__sublayer_norm(const pl__sublayer *s, const float *x, float *y)
         pl__layer_norm_forward(s->ctx, s->rows, s->width, x, s->weight, s->bias, s->eps, y, s->mean, s->rstd);
 }
 
+pl_status pl__sublayer_normed(const pl__sublayer *s, pl_dtype dtype, const float *x, pl__normed *to)
+{
+    *to = (pl__normed){0};
+    if (dtype == PL_DTYPE_F32) {
+        PL__CHECK(pl__scratch(&to->y, (size_t)(s->rows * s->width), sizeof *to->y));
+        pl__sublayer_norm(s, x, to->y);
+        return PL_STATUS_OK;
+    }
+    PL__CHECK(pl__rounded_get(dtype, s->rows, s->width, &to->rounded));
+    return pl__norm_rounded(s->ctx, s->rms ? PL__NORM_RMS : PL__NORM_LAYER, s->rows, s->width, x, s->weight,
+                            s->rms ? NULL : s->bias, s->eps, s->mean, s->rstd, &to->rounded);
+}
+
+void pl__normed_free(pl__normed *n)
+{
+    pl_buffer_put(n->y);
+    pl__rounded_free(&n->rounded);
+}
+
 void pl__sublayer_norm_again(const pl__sublayer *s, const float *x, float *y)
 {
     if (s->rms)

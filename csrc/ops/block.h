@@ -6,7 +6,7 @@
 #ifndef PL_BLOCK_H
 #define PL_BLOCK_H
 
-#include "ops.h"
+#include "low.h"
 
 typedef struct pl__sublayer {
     const pl_context *ctx;
@@ -22,6 +22,13 @@ typedef struct pl__sublayer {
 pl_status pl__sublayer_check(const pl_op *op, const pl_call *call, int w, int norm, double eps, double dropout);
 
 void pl__sublayer_norm(const pl__sublayer *s, const float *x, float *y);
+/* The norm in the precision of what reads it: `y` in float32, else `rounded`; both are scratch. */
+typedef struct pl__normed {
+    float *y;
+    pl__rounded rounded;
+} pl__normed;
+pl_status pl__sublayer_normed(const pl__sublayer *s, pl_dtype dtype, const float *x, pl__normed *to);
+void pl__normed_free(pl__normed *n);
 void pl__sublayer_norm_again(const pl__sublayer *s, const float *x, float *y); /* from the saved statistics */
 /* y = x + drop(branch); y == branch is allowed. */
 void pl__sublayer_join(const pl__sublayer *s, const float *x, const float *branch, float *y);

@@ -6,18 +6,36 @@
 
 /* Dense rows up to a multiple of 8, as bfloat16, or as 8-bit numbers with what each row was divided by. */
 typedef struct pl__rounded {
+    pl_dtype dtype;
+    int64_t rows, width;
     void *data;
     float *scales; /* 8 bits only */
 } pl__rounded;
 
-/* Scratch of the pool, filled from x unless that is NULL. */
-pl_status pl__rounded_make(const pl_context *ctx, pl_dtype dtype, int64_t rows, int64_t width, const float *x,
-                           pl__rounded *to);
+/* Scratch of the pool, for pl__rounded_set; pl__rounded_of fills it from x. */
+pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__rounded *to);
+pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, int64_t width, const float *x,
+                         pl__rounded *to);
 void pl__rounded_free(pl__rounded *r);
+void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to);
+/* norm.c: the norm of rows, rounded; kind as in simd.h. */
+pl_status pl__norm_rounded(const pl_context *ctx, int kind, int64_t rows, int64_t width, const float *x,
+                           const float *weight, const float *bias, double eps, float *mean, float *rstd,
+                           const pl__rounded *to);
 
-/* The product x w^T of a pack in fewer bits, A being in `p` or in `x`. c16: the result as bfloat16, dense, with room for
- * rows up to a multiple of 8; for packs of that dtype. */
+static inline void pl__rounded_set(const pl_simd *simd, const pl__rounded *r, int64_t row, const float *x)
+{
+    if (r->dtype == PL_DTYPE_BF16)
+        simd->to_bf16(x, (uint16_t *)r->data + row * r->width, r->width);
+    else
+        simd->quantize_row(x, r->width, (int8_t *)r->data + row * r->width, &r->scales[row]);
+}
+
+/* The product x w^T of a pack in fewer bits, A being in `p` or in `x`. The result goes to `to`, rounded the same way,
+ * where that is not NULL. */
+/* The same from p->a in whatever precision the pack has. */
+pl_status pl__linear_run(const pl_context *ctx, pl__product *p);
 pl_status pl__linear_low(const pl_context *ctx, pl__product *p);
-pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, uint16_t *c16);
+pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, const pl__rounded *to);
 
 #endif

@@ -1,33 +1,43 @@
 /* mlp.c - the two-layer perceptron on raw pointers. */
-#include "low.h"
 #include "mlp.h"
 
-/* Both layers in bfloat16: what is between them is never anything else. */
-static pl_status forward_bf16(const pl_context *ctx, const pl__mlp *m, const float *x, const float *residual, float *y)
+/* Both layers in fewer bits: what is between them never fills memory in float32. */
+static pl_status forward_low(const pl_context *ctx, const pl__mlp *m, const pl__rounded *in, const float *residual,
+                             float *y)
 {
     pl_status status;
-    pl__rounded in = {0}, h = {0};
-    pl__product first = pl__linear_product(m->rows, m->width, m->hidden, x, m->w1, m->pack1, m->b1,
+    pl__rounded h = {0};
+    pl__product first = pl__linear_product(m->rows, m->width, m->hidden, NULL, m->w1, m->pack1, m->b1,
                                            (pl_activation)m->activation, NULL, NULL);
     pl__product second = pl__linear_product(m->rows, m->hidden, m->width_out, NULL, m->w2, m->pack2, m->b2, PL_ACT_NONE,
                                             residual, y);
-    PL__TRY(pl__rounded_make(ctx, PL_DTYPE_BF16, m->rows, m->width, x, &in));
-    PL__TRY(pl__rounded_make(ctx, PL_DTYPE_BF16, m->rows, m->hidden, NULL, &h));
-    PL__TRY(pl__linear_rounded(ctx, &first, &in, h.data));
+    PL__TRY(pl__rounded_get(in->dtype, m->rows, m->hidden, &h));
+    PL__TRY(pl__linear_rounded(ctx, &first, in, &h));
     PL__TRY(pl__linear_rounded(ctx, &second, &h, NULL));
 done:
     pl__rounded_free(&h);
-    pl__rounded_free(&in);
     return status;
 }
 
-pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const float *residual, float *pre,
-                          float *y)
+pl_dtype pl__mlp_dtype(const pl__mlp *m)
+{
+    const pl_dtype dtype = pl_pack_dtype(m->pack1);
+    return dtype == pl_pack_dtype(m->pack2) ? dtype : PL_DTYPE_F32;
+}
+
+pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
+                          const float *residual, float *pre, float *y)
 {
     pl_status status;
     float *h = NULL;
-    if (!pre && pl_pack_dtype(m->pack1) == PL_DTYPE_BF16 && pl_pack_dtype(m->pack2) == PL_DTYPE_BF16)
-        return forward_bf16(ctx, m, x, residual, y);
+    if (rounded) return forward_low(ctx, m, rounded, residual, y);
+    if (!pre && pl__mlp_dtype(m) != PL_DTYPE_F32) {
+        pl__rounded in;
+        PL__CHECK(pl__rounded_of(ctx, pl__mlp_dtype(m), m->rows, m->width, x, &in));
+        status = forward_low(ctx, m, &in, residual, y);
+        pl__rounded_free(&in);
+        return status;
+    }
     PL__TRY(pl__scratch(&h, (size_t)(m->rows * m->hidden), sizeof *h));
     PL__TRY(pl__linear_forward(ctx, m->rows, m->width, m->hidden, x, m->w1, m->pack1, m->b1,
                                pre ? PL_ACT_NONE : (pl_activation)m->activation, NULL, pre ? pre : h));

@@ -1,5 +1,5 @@
 /* norm.c - layer norm, RMS norm and L2 norm of rows over threads, for the operators and for fused blocks. */
-#include "ops.h"
+#include "low.h"
 
 #define NORM_NS 0.25 /* an element costs about this */
 
@@ -12,6 +12,7 @@ typedef struct norm {
     float *y, *mean_out, *rstd_out;
     const float *mean, *rstd, *dy, *plus;
     float *dx, *partial;
+    const pl__rounded *to; /* in place of y */
 } norm;
 
 static int64_t grain_of(int64_t width) { return pl__grain(NORM_NS * (double)width); }
@@ -22,6 +23,19 @@ static void forward_range(void *arg, int64_t begin, int64_t end)
     a->simd->norm_forward(a->kind, end - begin, a->width, a->x + begin * a->width, a->weight, a->bias, a->eps,
                           a->y + begin * a->width, a->mean_out ? a->mean_out + begin : NULL,
                           a->rstd_out ? a->rstd_out + begin : NULL);
+}
+
+#define STACK_ROW 4096
+
+static void rounded_range(void *arg, int64_t begin, int64_t end)
+{
+    const norm *a = arg;
+    float y[STACK_ROW];
+    for (int64_t i = begin; i < end; i++) {
+        a->simd->norm_forward(a->kind, 1, a->width, a->x + i * a->width, a->weight, a->bias, a->eps, y,
+                              a->mean_out ? a->mean_out + i : NULL, a->rstd_out ? a->rstd_out + i : NULL);
+        pl__rounded_set(a->simd, a->to, i, y);
+    }
 }
 
 static void again_range(void *arg, int64_t begin, int64_t end)
@@ -76,6 +90,23 @@ void pl__layer_norm_again(const pl_context *ctx, int64_t rows, int64_t width, co
     norm a = {.simd = ctx->simd, .width = width, .x = x, .weight = weight, .bias = bias, .mean = mean, .rstd = rstd,
               .y = y};
     pl__parallel_ranges(ctx, rows, grain_of(width), again_range, &a);
+}
+
+pl_status pl__norm_rounded(const pl_context *ctx, int kind, int64_t rows, int64_t width, const float *x,
+                           const float *weight, const float *bias, double eps, float *mean, float *rstd,
+                           const pl__rounded *to)
+{
+    norm a = {.simd = ctx->simd, .kind = kind, .width = width, .x = x, .weight = weight, .bias = bias,
+              .eps = (float)eps, .mean_out = mean, .rstd_out = rstd, .to = to};
+    if (width <= STACK_ROW) {
+        pl__parallel_ranges(ctx, rows, grain_of(width), rounded_range, &a);
+        return PL_STATUS_OK;
+    }
+    PL__CHECK(pl__scratch(&a.y, (size_t)(rows * width), sizeof *a.y));
+    pl__parallel_ranges(ctx, rows, grain_of(width), forward_range, &a);
+    pl__round_rows(ctx, a.y, to);
+    pl_buffer_put(a.y);
+    return PL_STATUS_OK;
 }
 
 pl_status pl__layer_norm_backward(const pl_context *ctx, int64_t rows, int64_t width, const float *x,

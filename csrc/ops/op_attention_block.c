@@ -165,22 +165,21 @@ static pl_status forward(const pl_call *call)
     const pl__sublayer s = sublayer_of(call);
     const pl_tensor *in = call->in;
     const bool keep = call->want != 0;
-    const float *x = in[X].data, *input = x;
+    const float *x = in[X].data;
     float *y = call->out[0].data, *sum = s.pre_norm || !keep ? y : call->saved[SUM].data;
-    float *normed = NULL, *qkv = call->saved[QKV].data, *kv = call->saved[KV].data, *heads = call->saved[HEADS].data;
+    float *qkv = call->saved[QKV].data, *kv = call->saved[KV].data, *heads = call->saved[HEADS].data;
+    pl__normed normed = {0};
     pl_status status = PL_STATUS_OK;
-    if (s.pre_norm) {
-        PL__TRY(pl__scratch(&normed, (size_t)(z.rows * z.width), sizeof *normed));
-        pl__sublayer_norm(&s, x, normed);
-        input = normed;
-    }
+    if (s.pre_norm) PL__TRY(pl__sublayer_normed(&s, pl_pack_dtype(pl__pack(call, W)), x, &normed));
     if (!keep) {
         PL__TRY(pl__scratch(&qkv, (size_t)(z.rows * z.projected), sizeof *qkv));
         if (z.cross) PL__TRY(pl__scratch(&kv, (size_t)(z.context_rows * z.kv_width), sizeof *kv));
         PL__TRY(pl__scratch(&heads, (size_t)(z.rows * z.queries), sizeof *heads));
     }
-    PL__TRY(pl__linear_forward(s.ctx, z.rows, z.width, z.projected, input, in[W].data, pl__pack(call, W), in[B].data,
-                               PL_ACT_NONE, NULL, qkv));
+    pl__product project = pl__linear_product(z.rows, z.width, z.projected, s.pre_norm ? normed.y : x, in[W].data,
+                                             pl__pack(call, W), in[B].data, PL_ACT_NONE, NULL, qkv);
+    PL__TRY(normed.rounded.data ? pl__linear_rounded(s.ctx, &project, &normed.rounded, NULL)
+                                : pl__linear_run(s.ctx, &project));
     if (z.cross)
         PL__TRY(pl__linear_forward(s.ctx, z.context_rows, z.context_width, z.kv_width, in[C].data, in[C_W].data,
                                    pl__pack(call, C_W), in[C_B].data, PL_ACT_NONE, NULL, kv));
@@ -198,7 +197,7 @@ done:
         pl_buffer_put(kv);
         pl_buffer_put(qkv);
     }
-    pl_buffer_put(normed);
+    pl__normed_free(&normed);
     return status;
 }
 

@@ -54,7 +54,7 @@ static pl_status forward(const pl_call *call)
 {
     const pl__mlp m = view_of(call);
     const bool keep = call->saved[PRE].ndim >= 0;
-    return pl__mlp_forward(call->ctx, &m, call->in[X].data, NULL, keep ? call->saved[PRE].data : NULL,
+    return pl__mlp_forward(call->ctx, &m, call->in[X].data, NULL, NULL, keep ? call->saved[PRE].data : NULL,
                            call->out[0].data);
 }
 

@@ -57,23 +57,20 @@ static pl_status forward(const pl_call *call)
 {
     const pl__sublayer s = sublayer_of(call);
     const pl__mlp m = mlp_of(call);
-    const float *x = call->in[X].data, *input = x;
-    float *y = call->out[0].data, *scratch = NULL, *sum = y;
+    const float *x = call->in[X].data;
+    float *y = call->out[0].data, *sum = y, *pre = call->saved[PRE].data;
+    pl__normed normed = {0};
     pl_status status = PL_STATUS_OK;
-    if (s.pre_norm) {
-        PL__TRY(pl__scratch(&scratch, (size_t)(s.rows * s.width), sizeof *scratch));
-        pl__sublayer_norm(&s, x, scratch);
-        input = scratch;
-    } else if (call->saved[SUM].data)
+    if (s.pre_norm)
+        PL__TRY(pl__sublayer_normed(&s, pre ? PL_DTYPE_F32 : pl__mlp_dtype(&m), x, &normed));
+    else if (call->saved[SUM].data)
         sum = call->saved[SUM].data;
-    if (s.dropout > 0) {
-        PL__TRY(pl__mlp_forward(s.ctx, &m, input, NULL, call->saved[PRE].data, sum));
-        pl__sublayer_join(&s, x, sum, sum);
-    } else
-        PL__TRY(pl__mlp_forward(s.ctx, &m, input, x, call->saved[PRE].data, sum));
+    const float *input = s.pre_norm ? normed.y : x, *residual = s.dropout > 0 ? NULL : x;
+    PL__TRY(pl__mlp_forward(s.ctx, &m, input, normed.rounded.data ? &normed.rounded : NULL, residual, pre, sum));
+    if (s.dropout > 0) pl__sublayer_join(&s, x, sum, sum);
     if (!s.pre_norm) pl__sublayer_norm(&s, sum, y);
 done:
-    pl_buffer_put(scratch);
+    pl__normed_free(&normed);
     return status;
 }
 

@@ -11,12 +11,17 @@ pl__product pl__linear_product(int64_t rows, int64_t width_in, int64_t width_out
                          .c_row = width_out, .long_dim = PL__LONG_M};
 }
 
+pl_status pl__linear_run(const pl_context *ctx, pl__product *p)
+{
+    return pl_pack_dtype(p->pack) == PL_DTYPE_F32 ? pl__product_run(ctx, p) : pl__linear_low(ctx, p);
+}
+
 pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
                              const float *weight, pl_pack *pack, const float *bias, pl_activation activation,
                              const float *residual, float *y)
 {
     pl__product p = pl__linear_product(rows, width_in, width_out, x, weight, pack, bias, activation, residual, y);
-    return pl_pack_dtype(pack) == PL_DTYPE_F32 ? pl__product_run(ctx, &p) : pl__linear_low(ctx, &p);
+    return pl__linear_run(ctx, &p);
 }
 
 pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,

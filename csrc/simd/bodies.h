@@ -11,10 +11,10 @@
 #include "body_optim.h"
 #include "body_pool.h"
 #include "body_position.h"
-#include "body_quantize.h"
 #include "body_reduce.h"
 #include "body_regression.h"
 #include "body_rows.h"
+#include "body_quantize.h"
 
 /* each of these uses the ones before it */
 #include "body_gemm.h"

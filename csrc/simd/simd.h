@@ -78,7 +78,8 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(to_bf16, (const float *x, uint16_t *y, int64_t n))                                                      \
     /* a row to whole numbers from -127 to 127, and what it was divided by */                                 \
     K(quantize_row, (const float *x, int64_t n, int8_t *q, float *scale))                                     \
-    /* y[j] = act(sum[j] row col[j] + bias[j]) + residual[j]; bias and residual may be NULL */                \
+    /* y[j] = act(sum[j] row col[j] + bias[j]) + residual[j]; bias and residual may be NULL;                  \
+       y and sum may be the same memory */                                                                   \
     K(dequantize_row, (const int32_t *sum, int64_t n, float row, const float *col, const float *bias,         \
                        int activation, const float *residual, float *y))                                      \
     /* one block of queries of one sample, one head */                                                        \

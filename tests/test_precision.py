@@ -1,0 +1,198 @@
+"""Weights in bfloat16 and int8: the rounding is the one that is documented, and nothing else differs from float32."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import plait
+from plait import _core, nn, ops
+
+PRECISIONS = ["bf16", "int8"]
+
+
+def skip_without(precision):
+    if not _core.has(precision):
+        pytest.skip(f"this processor has no instructions for {precision}")
+
+
+def rounded(x, precision):
+    """Rows as the product sees them, in float64: written down apart from the C code."""
+    if precision == "bf16":
+        return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+    x = x.astype(np.float32)
+    largest = np.abs(x).max(axis=1, keepdims=True) if x.size else np.ones((len(x), 1), np.float32)
+    largest = np.where(largest < 1e-30, np.float32(127), largest)
+    return np.rint(x * (np.float32(127) / largest)).astype(np.float64) * (largest / np.float32(127))
+
+
+SHAPES = [(1, 1, 1), (1, 768, 512), (3, 7, 5), (8, 16, 16), (13, 33, 65), (50, 64, 192), (64, 48, 80), (77, 129, 31),
+          (200, 96, 40), (333, 20, 7)]  # fmt: skip
+ACTIVATIONS = ["none", "relu", "gelu", "quick_gelu", "gelu_tanh", "silu", "tanh", "sigmoid"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rows, width, out", SHAPES)
+def test_linear_rounds_rows_and_weights_as_documented(precision, rows, width, out):
+    skip_without(precision)
+    rng = np.random.default_rng(rows * 1000 + width)
+    x = (rng.standard_normal((rows, width)) * np.exp(rng.standard_normal((rows, 1)))).astype(np.float32)
+    w = nn.Parameter(rng.standard_normal((out, width)).astype(np.float32)).sharing(precision)
+    b = rng.standard_normal(out).astype(np.float32)
+    expected = rounded(x, precision) @ rounded(w.data, precision).T + b
+    # a product of sums of absolute values bounds what the order of a float32 sum can do
+    bound = np.abs(rounded(x, precision)) @ np.abs(rounded(w.data, precision)).T + np.abs(b)
+    got = ops.linear(x, w, b).data
+    assert np.max(np.abs(got - expected) / (bound + 1e-12)) < 1e-6
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_follow_the_rounded_product(precision, activation):
+    skip_without(precision)
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((37, 40)).astype(np.float32), rng.standard_normal((50, 40)).astype(np.float32) / 6
+    w = nn.Parameter(w).sharing(precision)
+    sums = (rounded(x, precision) @ rounded(w.data, precision).T).astype(np.float32)
+    expected = ops.activation(sums, activation).data if activation != "none" else sums
+    assert np.max(np.abs(ops.linear(x, w, activation=activation).data - expected)) < 2e-5
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_do_not_depend_on_their_mates(precision):
+    skip_without(precision)
+    rng = np.random.default_rng(1)
+    model = nn.Encoder(2, 64, 4).to(precision)
+    x = [rng.standard_normal((n, 64)).astype(np.float32) for n in (5, 50, 1, 17)]
+    alone = [model(one[None]).rows.data for one in x]
+    offsets = np.cumsum([0, *map(len, x)])
+    together = model(plait.Stream(np.concatenate(x), offsets)).rows.data
+    assert np.array_equal(np.concatenate(alone), together)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_spoils_its_row_and_no_other(precision, bad):
+    skip_without(precision)
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((9, 32)).astype(np.float32)
+    w = nn.Parameter(rng.standard_normal((24, 32)).astype(np.float32)).sharing(precision)
+    clean = ops.linear(x, w).data
+    x[4, 7] = bad
+    got = ops.linear(x, w).data
+    assert not np.isfinite(got[4]).any()
+    assert np.array_equal(np.delete(got, 4, 0), np.delete(clean, 4, 0))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_spoils_its_column(precision, bad):
+    skip_without(precision)
+    rng = np.random.default_rng(2)
+    w = rng.standard_normal((24, 32)).astype(np.float32)
+    w[5, 3] = bad
+    got = ops.linear(rng.standard_normal((9, 32)).astype(np.float32), nn.Parameter(w).sharing(precision)).data
+    assert not np.isfinite(got[:, 5]).any() and np.isfinite(np.delete(got, 5, 1)).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_of_zeros_and_of_tiny_and_huge_numbers(precision):
+    skip_without(precision)
+    w = nn.Parameter(np.eye(16, dtype=np.float32)).sharing(precision)
+    x = np.stack([np.zeros(16), np.full(16, 1e-38), np.full(16, 1e-20), np.full(16, 3e38)]).astype(np.float32)
+    got = ops.linear(x, w).data
+    assert np.array_equal(got[0], np.zeros(16))
+    assert np.abs(got[1]).max() <= 1.1e-38
+    assert np.allclose(got[2:], x[2:], rtol=0.01)
+
+
+
+BLOCKS = {
+    "pre-norm": {},
+    "post-norm": {"pre_norm": False},
+    "RMS norm": {"norm": nn.RMSNorm, "activation": "silu"},
+    "quick GELU, causal": {"activation": "quick_gelu", "causal": True},
+    "grouped heads, rope": {"kv_heads": 2, "rope": 1e4},
+    "gated, layer scale": {"gated": True, "layer_scale": 0.5},
+}
+
+
+@pytest.mark.parametrize("precision, limit", [("bf16", 0.02), ("int8", 0.04)])
+@pytest.mark.parametrize("options", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("width", [64, 72])
+def test_encoders_stay_close_to_float32(precision, limit, options, width):
+    skip_without(precision)
+    rng = np.random.default_rng(4)
+    model = nn.Encoder(3, width, 4, **options).eval()
+    stream = plait.Stream(rng.standard_normal((90, width)).astype(np.float32), [0, 50, 51, 51, 90])
+    exact, low = model(stream).rows.data, model.to(precision)(stream).rows.data
+    error = np.abs(low - exact).max() / np.abs(exact).max()
+    assert 1e-6 < error < limit  # rounding shows, or the test tested nothing
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_wide_rows_are_rounded_too(precision):
+    skip_without(precision)
+    rng = np.random.default_rng(4)
+    block = nn.EncoderBlock(4112, 2, hidden=64).eval()  # wider than what a norm rounds on its stack
+    x = rng.standard_normal((1, 3, 4112)).astype(np.float32)
+    exact, low = block(x).rows.data, block.to(precision)(x).rows.data
+    assert 1e-6 < np.abs(low - exact).max() / np.abs(exact).max() < 0.04
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_cross_attention_and_missing_modalities(precision):
+    skip_without(precision)
+    rng = np.random.default_rng(6)
+    model = nn.CrossModalBlock((48, 40), heads=4).eval()
+    a = plait.Stream(rng.standard_normal((9, 48)).astype(np.float32), [0, 4, 9])
+    b = plait.Stream(rng.standard_normal((3, 40)).astype(np.float32), [0, 3, 3])
+    low = model.to(precision)
+    for exact, got in zip(model(a, b), low(a, b), strict=True):
+        assert 1e-6 < np.abs(got.rows.data - exact.rows.data).max() / np.abs(exact.rows.data).max() < 0.04
+
+
+def test_results_do_not_depend_on_threads():
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((4, 50, 64)).astype(np.float32)
+    before = plait.get_num_threads()
+    try:
+        for precision in filter(_core.has, PRECISIONS):
+            model = nn.Encoder(2, 64, 4).to(precision)
+            results = []
+            for threads in (1, 2, 3):
+                plait.set_num_threads(threads)
+                results.append(model(x).rows.data)
+            assert all(np.array_equal(results[0], r) for r in results[1:])
+    finally:
+        plait.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_copy_shares_arrays_and_keeps_its_packs(precision):
+    skip_without(precision)
+    model = nn.Encoder(1, 64, 4).eval()
+    x = np.random.default_rng(8).standard_normal((1, 5, 64)).astype(np.float32)
+    low = model.to(precision)
+    before = low(x).rows.data.copy()
+    weight = model.blocks[0].mlp.fc1.weight
+    assert np.shares_memory(low.blocks[0].mlp.fc1.weight.data, weight.data)
+    weight.assign(weight.data * 3)
+    assert np.array_equal(low(x).rows.data, before)
+    assert model.precision == "f32" and low.precision == precision and not low.training
+
+
+def test_what_to_refuses():
+    model = nn.Linear(8, 8)
+    for bad in ("fp8", "", None, 16, np.float32):
+        with pytest.raises(ValueError, match="precision is .* expected 'f32', 'bf16' or 'int8'"):
+            model.to(bad)
+    assert model.to("f32") is model
+    low = [precision for precision in PRECISIONS if _core.has(precision)]
+    for precision in low:
+        with pytest.raises(RuntimeError, match="for inference"):
+            model.to(precision).train()
+        other = "int8" if precision == "bf16" else "bf16"
+        with pytest.raises(RuntimeError, match=f"the model is in {precision} already"):
+            model.to(precision).to(other)
+    with pytest.raises(ValueError, match="expected 'f32', 'bf16' or 'int8'"):
+        _core.Pack().dtype = "fp8"
