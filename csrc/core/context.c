@@ -32,8 +32,10 @@ static pl_isa detect_isa(void)
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         isa = PL_ISA_AVX512;
         if (__builtin_cpu_supports("avx512bf16")) isa = PL_ISA_AVX512_BF16;
+        if (isa == PL_ISA_AVX512_BF16 && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8"))
+            isa = PL_ISA_AMX; /* oneDNN's products use it; plait's kernels are those of the level below */
     }
-    return isa; /* AMX follows with the kernels that use it */
+    return isa;
 }
 
 static pl_status wanted_isa(pl_isa *isa)

@@ -10,7 +10,7 @@
 typedef struct pl__key {
     int64_t m, n, k, a_row, a_col, b_row, b_col, c_row, residual_row;
     int32_t packed, bias, residual, activation, accumulate, threads;
-    int32_t operands, result; /* pl_dtype of A and B, and of C; S8 makes whole numbers, as 32 bits in place of F32 */
+    int32_t operands, result; /* pl_dtype of B and so of A, and of C; S8: A has no signs, C 32 bits */
 } pl__key;
 
 /* The handles that one execution needs; a primitive lends a set to one thread at a time. */
@@ -66,7 +66,7 @@ typedef struct pl__packed {
     int references;
     int64_t k, n; /* of the operand that it was made from */
     pl_dtype dtype;
-    float *scales; /* S8: what a column of B was divided by */
+    float *scales; /* S8: (n) what a column of B was divided by, (n) the sum of what it became */
     dnnl_memory_desc_t layout;
     void *data;
     size_t bytes;

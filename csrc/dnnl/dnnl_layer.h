@@ -17,8 +17,8 @@ typedef enum pl__form { PL__FORM_TRANSPOSED, PL__FORM_PLAIN, PL__FORM_COUNT } pl
 
 /* Operands in fewer bits, for a pack of their dtype: A was rounded by the caller, in dense rows up to a multiple of 8,
  * whose results nobody needs. bfloat16: C is float32, or dense c16 with room for those rows. 8 bits: `finish` gets the
- * exact sums of rows [begin, begin + rows), to work in, and what the columns of B were divided by; bias, activation and
- * residual are its business. */
+ * exact sums of rows [begin, begin + rows), to work in, what the columns of B were divided by, and behind those (n)
+ * numbers the sums of what the columns became; bias, activation and residual are its business. */
 typedef struct pl__low {
     pl_dtype dtype;
     const void *a;

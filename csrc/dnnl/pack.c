@@ -86,7 +86,12 @@ static void quantize_columns(const pl__product *p, int8_t *to, float *scales)
         if (largest < 1e-30f) largest = 127; /* as good as zeros, whose reciprocal would not be a number */
         scales[j] = largest / 127;
         const float factor = 127 / largest;
-        for (int64_t i = 0; i < p->k; i++) to[j * p->k + i] = (int8_t)lrintf(fmaxf(-127, fminf(127, b[i * p->b_row] * factor)));
+        int64_t sum = 0;
+        for (int64_t i = 0; i < p->k; i++) {
+            to[j * p->k + i] = (int8_t)lrintf(fmaxf(-127, fminf(127, b[i * p->b_row] * factor)));
+            sum += to[j * p->k + i];
+        }
+        scales[p->n + j] = scales[j] * (float)sum;
     }
 }
 
@@ -112,7 +117,7 @@ static pl_status fill(const pl__product *p, pl_dtype dtype, pl__packed **out)
     PL__TRY(pl__dnnl_engine(&engine));
     if (whole) {
         PL__TRY(pl__scratch(&quantized, (size_t)(p->k * p->n), 1));
-        PL__TRY(pl__scratch(&packed->scales, (size_t)p->n, sizeof *packed->scales));
+        PL__TRY(pl__scratch(&packed->scales, (size_t)p->n * 2, sizeof *packed->scales));
         quantize_columns(p, quantized, packed->scales);
         data = quantized;
     }

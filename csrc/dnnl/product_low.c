@@ -4,14 +4,16 @@
  * post-op, a factor for each row has only a reference implementation (3.2). */
 #include "cache.h"
 
-/* Float results of rows that are no multiple of 8: through scratch, from which the real ones are taken. */
+/* p is the whole product but for m: rows from `begin` on, up to a multiple of 8, of which `rows` are real.
+ * Float results go through scratch, from which the real ones are taken. */
 static pl_status run_tail(const pl__product *p, const pl__packed *packed, const void *a, int64_t begin, int64_t rows,
-                          int64_t padded, int threads)
+                          int threads)
 {
     pl_status status;
     float *c = NULL, *residual = NULL;
+    const int64_t padded = p->m;
     pl__product q = *p;
-    q.m = padded, q.c_row = q.residual_row = p->n;
+    q.c_row = q.residual_row = p->n;
     PL__TRY(pl__scratch(&c, (size_t)(padded * p->n), sizeof *c));
     if (p->residual) {
         PL__TRY(pl__scratch(&residual, (size_t)(padded * p->n), sizeof *residual));
@@ -30,12 +32,12 @@ done:
 }
 
 static pl_status run_whole(const pl__product *p, const pl__packed *packed, const void *a, int64_t begin, int64_t rows,
-                           int64_t padded, int threads)
+                           int threads)
 {
     int32_t *sums;
     pl__product q = *p;
-    q.m = padded, q.bias = q.residual = NULL, q.activation = PL_ACT_NONE, q.c_row = p->n;
-    PL__CHECK(pl__scratch(&sums, (size_t)(padded * p->n), sizeof *sums));
+    q.bias = q.residual = NULL, q.activation = PL_ACT_NONE, q.c_row = p->n;
+    PL__CHECK(pl__scratch(&sums, (size_t)(p->m * p->n), sizeof *sums));
     const pl_status status = pl__product_execute(&q, packed, PL_DTYPE_S8, a, sums, threads);
     if (!status) p->low->finish(p->low->arg, begin, rows, sums, packed->scales);
     pl_buffer_put(sums);
@@ -45,21 +47,20 @@ static pl_status run_whole(const pl__product *p, const pl__packed *packed, const
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads)
 {
     const bool whole = packed->dtype == PL_DTYPE_S8;
-    pl__product q = *p;
-    q.a_row = p->k, q.a_col = 1;
-    for (int64_t begin = 0; begin < p->m; begin += q.m) {
-        const int64_t rows = pl__next_piece(p->m - begin, true), padded = (rows + 7) & ~(int64_t)7;
+    int64_t rows;
+    for (int64_t begin = 0; begin < p->m; begin += rows) {
+        rows = pl__next_piece(p->m - begin, true);
+        const int64_t padded = (rows + 7) & ~(int64_t)7;
         const void *a = (const char *)p->low->a + begin * p->k * (whole ? 1 : 2);
+        pl__product q = *p;
         pl_status status;
-        q.m = rows;
+        q.m = padded, q.a_row = p->k, q.a_col = 1;
         if (whole)
-            status = run_whole(&q, packed, a, begin, rows, padded, threads);
-        else if (p->low->c16) {
-            q.m = padded;
+            status = run_whole(&q, packed, a, begin, rows, threads);
+        else if (p->low->c16)
             status = pl__product_execute(&q, packed, PL_DTYPE_BF16, a, p->low->c16 + begin * p->c_row, threads);
-            q.m = rows;
-        } else if (padded > rows)
-            status = run_tail(&q, packed, a, begin, rows, padded, threads);
+        else if (padded > rows)
+            status = run_tail(&q, packed, a, begin, rows, threads);
         else {
             if (p->residual) q.residual = p->residual + begin * p->residual_row;
             status = pl__product_execute(&q, packed, PL_DTYPE_F32, a, p->c + begin * p->c_row, threads);

@@ -29,7 +29,7 @@ pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__round
     *to = (pl__rounded){.dtype = dtype, .rows = rows, .width = width};
     PL__TRY(pl__scratch(&to->data, (size_t)(all * width), size));
     memset((char *)to->data + used, 0, (size_t)(all * width) * size - used);
-    if (dtype == PL_DTYPE_S8) PL__TRY(pl__scratch(&to->scales, (size_t)all, sizeof *to->scales));
+    if (dtype == PL_DTYPE_S8) PL__TRY(pl__scratch(&to->scales, (size_t)all * 2, sizeof *to->scales));
     return PL_STATUS_OK;
 done:
     pl__rounded_free(to);
@@ -68,7 +68,8 @@ static void finish_rows(void *arg, int64_t begin, int64_t end)
         const int64_t row = f->begin + i;
         int32_t *sums = f->sums + i * p->n;
         float *y = f->to ? (float *)sums : p->c + row * p->c_row; /* what is rounded again stays in the cache */
-        f->ctx->simd->dequantize_row(sums, p->n, f->x->scales[row], f->scales, p->bias, (int)p->activation,
+        f->ctx->simd->dequantize_row(sums, p->n, f->x->scales[2 * row], f->x->scales[2 * row + 1], f->scales,
+                                     f->scales + p->n, p->bias, (int)p->activation,
                                      p->residual ? p->residual + row * p->residual_row : NULL, y);
         if (f->to) pl__rounded_set(f->ctx->simd, f->to, row, y);
     }

@@ -4,12 +4,12 @@
 
 #include "ops.h"
 
-/* Dense rows up to a multiple of 8, as bfloat16, or as 8-bit numbers with what each row was divided by. */
+/* Dense rows up to a multiple of 8, as bfloat16, or as numbers q of 8 bits: x = q scale + low. */
 typedef struct pl__rounded {
     pl_dtype dtype;
     int64_t rows, width;
     void *data;
-    float *scales; /* 8 bits only */
+    float *scales; /* 8 bits only: scale and low of each row */
 } pl__rounded;
 
 /* Scratch of the pool, for pl__rounded_set; pl__rounded_of fills it from x. */
@@ -28,7 +28,8 @@ static inline void pl__rounded_set(const pl_simd *simd, const pl__rounded *r, in
     if (r->dtype == PL_DTYPE_BF16)
         simd->to_bf16(x, (uint16_t *)r->data + row * r->width, r->width);
     else
-        simd->quantize_row(x, r->width, (int8_t *)r->data + row * r->width, &r->scales[row]);
+        simd->quantize_row(x, r->width, (uint8_t *)r->data + row * r->width, &r->scales[2 * row],
+                          &r->scales[2 * row + 1]);
 }
 
 /* The product x w^T of a pack in fewer bits, A being in `p` or in `x`. The result goes to `to`, rounded the same way,

@@ -76,12 +76,13 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(add_into, (const float *x, float *y, int64_t n))                                                        \
     /* n floats to bfloat16, to the nearest, ties to even */                                                  \
     K(to_bf16, (const float *x, uint16_t *y, int64_t n))                                                      \
-    /* a row to whole numbers from -127 to 127, and what it was divided by */                                 \
-    K(quantize_row, (const float *x, int64_t n, int8_t *q, float *scale))                                     \
-    /* y[j] = act(sum[j] row col[j] + bias[j]) + residual[j]; bias and residual may be NULL;                  \
-       y and sum may be the same memory */                                                                   \
-    K(dequantize_row, (const int32_t *sum, int64_t n, float row, const float *col, const float *bias,         \
-                       int activation, const float *residual, float *y))                                      \
+    /* a row to whole numbers: x = q scale + low; n > 0 */                                                    \
+    K(quantize_row, (const float *x, int64_t n, uint8_t *q, float *scale, float *low))                        \
+    /* y[j] = act(sum[j] row col[j] + low col_sum[j] + bias[j]) + residual[j]; bias and residual may be NULL; \
+       y and sum may be the same memory */                                                                    \
+    K(dequantize_row, (const int32_t *sum, int64_t n, float row, float low, const float *col,                 \
+                       const float *col_sum, const float *bias, int activation, const float *residual,        \
+                       float *y))                                                                             \
     /* one block of queries of one sample, one head */                                                        \
     K(attention_forward, (const pl__attention *a, const pl__attention_task *t, int64_t head,                  \
                           const pl__attention_result *r, float *scratch))                                     \
