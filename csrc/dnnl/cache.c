@@ -130,7 +130,7 @@ static pl_status create_desc(const pl__key *key, const_dnnl_memory_desc_t layout
     PL__TRY(pl__dnnl_engine(&e));
     PL__TRY(typed_md(&a, key->m, key->k, key->a_row, key->a_col,
                     key->operands == PL_DTYPE_S8 ? dnnl_u8 : operand_types[key->operands]));
-    if (!key->packed) PL__TRY(plain_md(&b, key->k, key->n, key->b_row, key->b_col));
+    if (!key->packed) PL__TRY(typed_md(&b, key->k, key->n, key->b_row, key->b_col, operand_types[key->operands]));
     if (key->bias) PL__TRY(plain_md(&bias, 1, key->n, key->n, 1));
     const dnnl_data_type_t result = key->result == PL_DTYPE_S8 ? dnnl_s32 : operand_types[key->result];
     PL__TRY(typed_md(&c, key->m, key->n, key->c_row, 1, result));

@@ -60,7 +60,9 @@ struct pl__packed;
 pl_status pl__product_execute(const pl__product *p, const struct pl__packed *packed, pl_dtype result, const void *a,
                               void *c, int threads);
 int64_t pl__next_piece(int64_t left, bool rows);
-pl_status pl__product_low(const pl__product *p, const struct pl__packed *packed, int threads); /* product_low.c */
+/* product_low.c: by rows, and sums over rows. */
+pl_status pl__product_low(const pl__product *p, const struct pl__packed *packed, int threads);
+pl_status pl__product_low_sum(const pl__product *p, int threads);
 
 typedef struct pl__packed {
     int references;
@@ -71,6 +73,7 @@ typedef struct pl__packed {
     void *data;
     size_t bytes;
 } pl__packed;
+pl_dtype pl__pack_form_dtype(const pl_pack *pack, pl__form form);
 pl_status pl__pack_hold(pl_pack *pack, const pl__product *product, pl__packed **packed); /* NULL: use plain */
 void pl__pack_release(pl__packed *packed);
 

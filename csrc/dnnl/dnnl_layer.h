@@ -15,13 +15,18 @@ typedef enum pl__long_dim { PL__LONG_M, PL__LONG_K } pl__long_dim;
 /* Forms of a packed weight (D, K): the operand B of x w^T is (K, D), that of dy w is (D, K). */
 typedef enum pl__form { PL__FORM_TRANSPOSED, PL__FORM_PLAIN, PL__FORM_COUNT } pl__form;
 
-/* Operands in fewer bits, for a pack of their dtype: A was rounded by the caller, in dense rows up to a multiple of 8,
- * whose results nobody needs. bfloat16: C is float32, or dense c16 with room for those rows. 8 bits: `finish` gets the
- * exact sums of rows [begin, begin + rows), to work in, what the columns of B were divided by, and behind those (n)
- * numbers the sums of what the columns became; bias, activation and residual are its business. */
+/* Operands in fewer bits, which the caller rounded; strides stay those of the product.
+ *
+ * long_dim M, for a pack of that dtype: rows of A are dense, up to a multiple of 8, whose results nobody needs.
+ * bfloat16: C is float32, or dense c16 with room for those rows. 8 bits: `finish` gets the exact sums of rows [begin,
+ * begin + rows), to work in, what the columns of B were divided by, and behind those (n) numbers the sums of what the
+ * columns became; bias, activation and residual are its business.
+ *
+ * long_dim K: bfloat16, and zeros behind both operands up to a multiple of 8 rows. */
 typedef struct pl__low {
     pl_dtype dtype;
     const void *a;
+    const uint16_t *b; /* long_dim K only */
     uint16_t *c16;
     void (*finish)(void *arg, int64_t begin, int64_t rows, int32_t *sums, const float *scales);
     void *arg;

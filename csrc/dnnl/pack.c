@@ -8,7 +8,7 @@
 
 struct pl_pack {
     uint64_t version;
-    pl_dtype dtype; /* of the transposed form */
+    pl_dtype dtype;
     pl__packed *forms[PL__FORM_COUNT];
 };
 
@@ -56,6 +56,12 @@ pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype)
 }
 
 pl_dtype pl_pack_dtype(const pl_pack *pack) { return pack ? pack->dtype : PL_DTYPE_F32; }
+
+/* What 8 bits lose is too much for gradients. */
+pl_dtype pl__pack_form_dtype(const pl_pack *pack, pl__form form)
+{
+    return form == PL__FORM_TRANSPOSED || pack->dtype == PL_DTYPE_BF16 ? pack->dtype : PL_DTYPE_F32;
+}
 
 void pl_pack_destroy(pl_pack *pack)
 {
@@ -159,7 +165,7 @@ static pl__packed *take(pl_pack *pack, const pl__product *p, uint64_t *version, 
     }
     if (packed) __atomic_add_fetch(&packed->references, 1, __ATOMIC_RELAXED);
     *version = pack->version;
-    *dtype = p->form == PL__FORM_TRANSPOSED ? pack->dtype : PL_DTYPE_F32;
+    *dtype = pl__pack_form_dtype(pack, p->form);
     pl__table_unlock();
     return packed;
 }
@@ -176,7 +182,7 @@ pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed
     if (!*packed) {
         status = fill(p, dtype, packed);
         pl__table_lock();
-        const bool same = pack->version == version && (p->form != PL__FORM_TRANSPOSED || pack->dtype == dtype);
+        const bool same = pack->version == version && pl__pack_form_dtype(pack, p->form) == dtype;
         if (!status && same && !pack->forms[p->form]) { /* else the weight was written to meanwhile: good for this call only */
             pack->forms[p->form] = *packed;
             __atomic_add_fetch(&(*packed)->references, 1, __ATOMIC_RELAXED);

@@ -20,7 +20,7 @@ static pl__key key_of(const pl__product *p, const pl__packed *packed, pl_dtype r
     key.activation = p->activation;
     key.accumulate = p->accumulate;
     key.threads = threads;
-    key.operands = packed ? packed->dtype : PL_DTYPE_F32;
+    key.operands = packed ? packed->dtype : p->low ? p->low->dtype : PL_DTYPE_F32;
     key.result = result;
     return key;
 }
@@ -36,7 +36,7 @@ pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl
     pl_status status = PL_STATUS_OK;
     if (entry->scratchpad_bytes) PL__TRY(pl_buffer_get(entry->scratchpad_bytes, &scratchpad));
     dnnl_memory_set_data_handle(h->a, (void *)a);
-    dnnl_memory_set_data_handle(h->b, packed ? packed->data : (void *)p->b);
+    dnnl_memory_set_data_handle(h->b, packed ? packed->data : p->low ? (void *)p->low->b : (void *)p->b);
     dnnl_memory_set_data_handle(h->c, c);
     dnnl_memory_set_data_handle(h->scratchpad, scratchpad);
     dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, h->a},
@@ -232,11 +232,16 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     const int previous = pl__threads_enter(ctx, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
+    if (p->low && p->long_dim == PL__LONG_K) {
+        status = pl__product_low_sum(p, threads);
+        goto done;
+    }
     /* A form in fewer bits is for rounded rows only. */
-    const bool fits = p->form != PL__FORM_TRANSPOSED || p->low || pl_pack_dtype(p->pack) == PL_DTYPE_F32;
-    if (p->pack && p->long_dim == PL__LONG_M && fits) PL__TRY(pl__pack_hold(p->pack, p, &packed));
+    const pl_dtype dtype = p->low ? p->low->dtype : PL_DTYPE_F32;
+    if (p->pack && p->long_dim == PL__LONG_M && pl__pack_form_dtype(p->pack, p->form) == dtype)
+        PL__TRY(pl__pack_hold(p->pack, p, &packed));
     if (p->low) {
-        status = packed && packed->dtype == p->low->dtype
+        status = packed && packed->dtype == dtype
                      ? pl__product_low(p, packed, threads)
                      : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
         goto done;

@@ -15,6 +15,11 @@ static pl_status run_tail(const pl__product *p, const pl__packed *packed, const 
     pl__product q = *p;
     q.c_row = q.residual_row = p->n;
     PL__TRY(pl__scratch(&c, (size_t)(padded * p->n), sizeof *c));
+    if (p->accumulate) {
+        memset(c + rows * p->n, 0, (size_t)((padded - rows) * p->n) * sizeof *c);
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(c + i * p->n, p->c + (begin + i) * p->c_row, (size_t)p->n * sizeof *c);
+    }
     if (p->residual) {
         PL__TRY(pl__scratch(&residual, (size_t)(padded * p->n), sizeof *residual));
         memset(residual + rows * p->n, 0, (size_t)((padded - rows) * p->n) * sizeof *residual);
@@ -66,6 +71,21 @@ pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int th
             status = pl__product_execute(&q, packed, PL_DTYPE_F32, a, p->c + begin * p->c_row, threads);
         }
         if (status) return status;
+    }
+    return PL_STATUS_OK;
+}
+
+/* As in run_pieces: a sum's pieces depend on its length alone. */
+pl_status pl__product_low_sum(const pl__product *p, int threads)
+{
+    int64_t length;
+    for (int64_t begin = 0; begin < p->k; begin += length) {
+        length = pl__next_piece(p->k - begin, false);
+        pl__product q = *p;
+        pl__low low = *p->low;
+        low.b += begin * p->b_row;
+        q.low = &low, q.k = (length + 7) & ~(int64_t)7, q.accumulate = p->accumulate || begin > 0;
+        PL__CHECK(pl__product_execute(&q, NULL, PL_DTYPE_F32, (const uint16_t *)low.a + begin * p->a_col, p->c, threads));
     }
     return PL_STATUS_OK;
 }

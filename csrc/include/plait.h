@@ -150,9 +150,10 @@ void pl_pool_set_cap(size_t bytes);
  * first needed and reused until the owner raises the version. A pack belongs to its operand: never share one. */
 typedef struct pl_pack pl_pack;
 pl_status pl_pack_create(pl_pack **pack);
-/* The forms of products x w^T in fewer bits: PL_DTYPE_BF16, or PL_DTYPE_S8 with a scale for each row of w. Such a
- * product rounds x as well, to bfloat16, or row by row to 8 bits; sums are float32 or exact, results are float32. It
- * is for inference: other products of the operand stay float32. PL_DTYPE_F32 switches back. */
+/* Forms in fewer bits. PL_DTYPE_S8, for inference: of products x w^T, with a scale for each row of w; x is rounded as
+ * well, row by row to 8 bits, and sums are exact. PL_DTYPE_BF16: of all three products of a linear layer, backward too,
+ * whose operands are rounded to bfloat16; sums are float32. Results and gradients are float32. PL_DTYPE_F32 switches
+ * back. */
 pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype);
 pl_dtype pl_pack_dtype(const pl_pack *pack);
 void pl_pack_renew(pl_pack *pack, uint64_t version); /* forms of other versions are stale from now on */
@@ -263,11 +264,12 @@ typedef struct pl_attr_attention_block {
  * bias (heads, Tq, Tk): its leading corner serves each sample; relative_bias (heads, R) at relative_index (Tq, Tk);
  * pair_bias (heads or 1, P) with pair_offsets (B + 1): Tq Tk values a sample.
  * causal: query i sees keys j <= i + Tk - Tq. A query that sees nothing gives zeros. dropout is on the weights.
+ * bf16: operands of products are rounded to bfloat16, backward too; sums and softmax are float32.
  * out: (Nq, heads Dv).  saved: log of the sum of e^score (Nq, heads); the output, if a sample reads over 256 keys. */
 typedef struct pl_attr_attention {
     int64_t heads, kv_heads;
     double scale, dropout;
-    int causal;
+    int causal, bf16;
 } pl_attr_attention;
 
 /* y = f(x) by element.  in: x of any shape.  out: y. */

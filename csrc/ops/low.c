@@ -51,6 +51,30 @@ void pl__rounded_free(pl__rounded *r)
     *r = (pl__rounded){0};
 }
 
+typedef struct activating {
+    const pl_simd *simd;
+    int activation;
+    const float *x;
+    uint16_t *y;
+} activating;
+
+static void activate_range(void *arg, int64_t begin, int64_t end)
+{
+    const activating *a = arg;
+    float y[1024];
+    for (int64_t i = begin; i < end; i += 1024) {
+        const int64_t n = end - i < 1024 ? end - i : 1024;
+        a->simd->act_forward(a->activation, a->x + i, y, n);
+        a->simd->to_bf16(y, a->y + i, n);
+    }
+}
+
+void pl__activation_bf16(const pl_context *ctx, int activation, const float *x, const pl__rounded *to)
+{
+    activating a = {ctx->simd, activation, x, to->data};
+    pl__parallel_ranges(ctx, to->rows * to->width, (pl__grain(0.5) + 1023) / 1024 * 1024, activate_range, &a);
+}
+
 typedef struct finishing {
     const pl_context *ctx;
     const pl__product *p;

@@ -18,6 +18,8 @@ pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, in
                          pl__rounded *to);
 void pl__rounded_free(pl__rounded *r);
 void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to);
+/* to = act(x), bfloat16. */
+void pl__activation_bf16(const pl_context *ctx, int activation, const float *x, const pl__rounded *to);
 /* norm.c: the norm of rows, rounded; kind as in simd.h. */
 pl_status pl__norm_rounded(const pl_context *ctx, int kind, int64_t rows, int64_t width, const float *x,
                            const float *weight, const float *bias, double eps, float *mean, float *rstd,

@@ -1,28 +1,29 @@
 /* mlp.c - the two-layer perceptron on raw pointers. */
 #include "mlp.h"
 
-/* Both layers in fewer bits: what is between them never fills memory in float32. */
+/* Both layers in fewer bits: what is between them never fills memory in float32, unless it is to be kept. */
 static pl_status forward_low(const pl_context *ctx, const pl__mlp *m, const pl__rounded *in, const float *residual,
-                             float *y)
+                             float *pre, float *y)
 {
     pl_status status;
     pl__rounded h = {0};
     pl__product first = pl__linear_product(m->rows, m->width, m->hidden, NULL, m->w1, m->pack1, m->b1,
-                                           (pl_activation)m->activation, NULL, NULL);
+                                           pre ? PL_ACT_NONE : (pl_activation)m->activation, NULL, pre);
     pl__product second = pl__linear_product(m->rows, m->hidden, m->width_out, NULL, m->w2, m->pack2, m->b2, PL_ACT_NONE,
                                             residual, y);
     PL__TRY(pl__rounded_get(in->dtype, m->rows, m->hidden, &h));
-    PL__TRY(pl__linear_rounded(ctx, &first, in, &h));
+    PL__TRY(pl__linear_rounded(ctx, &first, in, pre ? NULL : &h));
+    if (pre) pl__activation_bf16(ctx, m->activation, pre, &h);
     PL__TRY(pl__linear_rounded(ctx, &second, &h, NULL));
 done:
     pl__rounded_free(&h);
     return status;
 }
 
-pl_dtype pl__mlp_dtype(const pl__mlp *m)
+pl_dtype pl__mlp_dtype(const pl__mlp *m, const float *pre)
 {
     const pl_dtype dtype = pl_pack_dtype(m->pack1);
-    return dtype == pl_pack_dtype(m->pack2) ? dtype : PL_DTYPE_F32;
+    return dtype == pl_pack_dtype(m->pack2) && !(pre && dtype == PL_DTYPE_S8) ? dtype : PL_DTYPE_F32;
 }
 
 pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
@@ -30,11 +31,12 @@ pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *
 {
     pl_status status;
     float *h = NULL;
-    if (rounded) return forward_low(ctx, m, rounded, residual, y);
-    if (!pre && pl__mlp_dtype(m) != PL_DTYPE_F32) {
+    const pl_dtype dtype = pl__mlp_dtype(m, pre);
+    if (rounded) return forward_low(ctx, m, rounded, residual, pre, y);
+    if (dtype != PL_DTYPE_F32) {
         pl__rounded in;
-        PL__CHECK(pl__rounded_of(ctx, pl__mlp_dtype(m), m->rows, m->width, x, &in));
-        status = forward_low(ctx, m, &in, residual, y);
+        PL__CHECK(pl__rounded_of(ctx, dtype, m->rows, m->width, x, &in));
+        status = forward_low(ctx, m, &in, residual, pre, y);
         pl__rounded_free(&in);
         return status;
     }

@@ -190,7 +190,7 @@ static void describe(const pl_call *call, pl__attention *a)
         .kv_length = in[KV_LENGTHS].data, .kv_index = in[KV_INDEX].data,
         .q = in[Q].data, .k = in[K].data, .v = in[V].data,
         .q_row = in[Q].shape[1], .k_row = in[K].shape[1], .v_row = in[V].shape[1],
-        .scale = (float)attr->scale, .causal = attr->causal, .q_time = in[Q_TIMES].data, .kv_time = in[KV_TIMES].data,
+        .scale = (float)attr->scale, .causal = attr->causal, .bf16 = attr->bf16, .q_time = in[Q_TIMES].data, .kv_time = in[KV_TIMES].data,
         .dropout = attr->dropout, .key = call->key, .counter = call->counter,
         .table = in[BIAS].data, .table_rows = in[BIAS].shape[1], .table_columns = in[BIAS].shape[2],
         .relative = in[RELATIVE_BIAS].data, .relative_index = in[RELATIVE_INDEX].data,

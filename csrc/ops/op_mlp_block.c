@@ -62,7 +62,7 @@ static pl_status forward(const pl_call *call)
     pl__normed normed = {0};
     pl_status status = PL_STATUS_OK;
     if (s.pre_norm)
-        PL__TRY(pl__sublayer_normed(&s, pre ? PL_DTYPE_F32 : pl__mlp_dtype(&m), x, &normed));
+        PL__TRY(pl__sublayer_normed(&s, pl__mlp_dtype(&m, pre), x, &normed));
     else if (call->saved[SUM].data)
         sum = call->saved[SUM].data;
     const float *input = s.pre_norm ? normed.y : x, *residual = s.dropout > 0 ? NULL : x;

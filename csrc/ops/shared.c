@@ -24,21 +24,55 @@ pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_
     return pl__linear_run(ctx, &p);
 }
 
+/* dx = dy w */
+static pl__product dx_product(int64_t rows, int64_t width_in, int64_t width_out, const float *weight, pl_pack *pack,
+                              const float *dy, float *dx, bool add)
+{
+    return (pl__product){.m = rows, .n = width_in, .k = width_out, .a = dy, .a_row = width_out, .a_col = 1, .b = weight,
+                         .b_row = width_in, .b_col = 1, .pack = pack, .form = PL__FORM_PLAIN, .c = dx,
+                         .c_row = width_in, .accumulate = add, .long_dim = PL__LONG_M};
+}
+
+/* dw = dy^T x: the rows are the inner dimension */
+static pl__product dw_product(int64_t rows, int64_t width_in, int64_t width_out, const float *x, const float *dy,
+                              float *dweight, bool add)
+{
+    return (pl__product){.m = width_out, .n = width_in, .k = rows, .a = dy, .a_row = 1, .a_col = width_out, .b = x,
+                         .b_row = width_in, .b_col = 1, .c = dweight, .c_row = width_in, .accumulate = add,
+                         .long_dim = PL__LONG_K};
+}
+
+static pl_status backward_bf16(const pl_context *ctx, pl__product *dx, pl__product *dw)
+{
+    const pl__product *any = dx ? dx : dw;
+    const int64_t rows = dx ? dx->m : dw->k, width_out = dx ? dx->k : dw->m;
+    pl_status status;
+    pl__rounded dy = {0}, x = {0};
+    PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_out, any->a, &dy));
+    if (dx) PL__TRY(pl__linear_rounded(ctx, dx, &dy, NULL));
+    if (dw) {
+        PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, dw->n, dw->b, &x));
+        const pl__low low = {.dtype = PL_DTYPE_BF16, .a = dy.data, .b = x.data};
+        dw->low = &low;
+        PL__TRY(pl__product_run(ctx, dw));
+    }
+done:
+    pl__rounded_free(&x);
+    pl__rounded_free(&dy);
+    return status;
+}
+
 pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
                               const float *weight, pl_pack *pack, const float *dy, float *dx, bool add_dx,
                               float *dweight, bool add_dw, float *dbias, bool add_db)
 {
-    if (dx) { /* dx = dy w */
-        const pl__product p = {.m = rows, .n = width_in, .k = width_out, .a = dy, .a_row = width_out, .a_col = 1,
-                               .b = weight, .b_row = width_in, .b_col = 1, .pack = pack, .form = PL__FORM_PLAIN, .c = dx,
-                               .c_row = width_in, .accumulate = add_dx, .long_dim = PL__LONG_M};
-        PL__CHECK(pl__product_run(ctx, &p));
-    }
-    if (dweight) { /* dw = dy^T x: the rows are the inner dimension */
-        const pl__product p = {.m = width_out, .n = width_in, .k = rows, .a = dy, .a_row = 1, .a_col = width_out,
-                               .b = x, .b_row = width_in, .b_col = 1, .c = dweight, .c_row = width_in,
-                               .accumulate = add_dw, .long_dim = PL__LONG_K};
-        PL__CHECK(pl__product_run(ctx, &p));
+    pl__product to_x = dx_product(rows, width_in, width_out, weight, pack, dy, dx, add_dx);
+    pl__product to_w = dw_product(rows, width_in, width_out, x, dy, dweight, add_dw);
+    if (pl_pack_dtype(pack) == PL_DTYPE_BF16 && (dx || dweight) && rows) {
+        PL__CHECK(backward_bf16(ctx, dx ? &to_x : NULL, dweight ? &to_w : NULL));
+    } else {
+        if (dx) PL__CHECK(pl__product_run(ctx, &to_x));
+        if (dweight) PL__CHECK(pl__product_run(ctx, &to_w));
     }
     if (dbias) pl__column_sums(ctx, dy, rows, width_out, dbias, add_db);
     return PL_STATUS_OK;

@@ -48,7 +48,7 @@ ROWS(rope, ATTR(rope, heads, K_INT), ATTR(rope, interleaved, K_BOOL), ATTR(rope,
 ROWS(stream_concat, ATTR(stream_concat, samples, K_LONG))
 ROWS(pool, ATTR_ENUM(pool, mode, pool_modes))
 ROWS(attention, ATTR(attention, heads, K_LONG), ATTR(attention, kv_heads, K_LONG), ATTR(attention, scale, K_FLOAT),
-     ATTR(attention, dropout, K_FLOAT), ATTR(attention, causal, K_BOOL))
+     ATTR(attention, dropout, K_FLOAT), ATTR(attention, causal, K_BOOL), ATTR(attention, bf16, K_BOOL))
 
 static const struct {
     const pl_op *op;

@@ -23,6 +23,7 @@ typedef struct pl__attention {
     const float *q, *k, *v;
     int64_t q_row, k_row, v_row;
     float scale;
+    bool bf16;                          /* operands of products are rounded to bfloat16; all else is float32 */
     bool causal;                        /* aligned at the ends: query i sees keys j <= i + (Tk - Tq) */
     const int64_t *q_time, *kv_time;    /* with causal, in place of positions: kv_time <= q_time; one a row, or NULL */
     double dropout;                     /* on the weights; the mask depends on (key, counter, row of q, head, j) */
@@ -89,12 +90,13 @@ static inline int64_t pl__attention_pad(int64_t n) { return (n + 15) / 16 * 16; 
 static inline int64_t pl__attention_forward_floats(const pl__attention *a)
 {
     const int64_t dk = pl__attention_pad(a->dk), dv = pl__attention_pad(a->dv);
-    return PL__QUERY_BLOCK * (dk + dv + PL__KEY_BLOCK + 3) + PL__KEY_BLOCK * dv;
+    return PL__QUERY_BLOCK * (dk + dv + PL__KEY_BLOCK + 3) + PL__KEY_BLOCK * (dk + dv);
 }
 static inline int64_t pl__attention_backward_floats(const pl__attention *a, int64_t max_keys)
 {
     const int64_t dk = pl__attention_pad(a->dk), dv = pl__attention_pad(a->dv);
-    return PL__QUERY_BLOCK * (3 * dk + 2 * dv + 3 * PL__KEY_BLOCK + 2) + max_keys * (2 * dk + dv);
+    return PL__QUERY_BLOCK * (3 * dk + 2 * dv + 3 * PL__KEY_BLOCK + 2) + max_keys * (2 * dk + dv) +
+           (a->bf16 ? PL__QUERY_BLOCK * PL__KEY_BLOCK + max_keys * (dk + dv) : 0);
 }
 
 #endif

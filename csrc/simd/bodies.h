@@ -17,7 +17,11 @@
 #include "body_quantize.h"
 
 /* each of these uses the ones before it */
+#define GEMM(name) name
+#define GEMM_ONE(p) vset(*(p))
+#define GEMM_ADD(sum, x, y) ((sum) + (x) * (y))
 #include "body_gemm.h"
+#include "body_pairs.h"
 #include "body_transpose.h"
 #include "body_attention.h"
 #include "body_attention_back.h"

@@ -99,11 +99,31 @@ static bool bias_scores(const pl__attention *a, const score_view *w, int64_t j0,
     return mode != TRANSPOSE_PAD;
 }
 
-/* s (nj, lanes) = k q^T + bias, masked; qt: the queries, scaled, side by side. */
-static void score_block(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *qt, float *s)
+/* The queries or gradients of a block, scaled, side by side, in pairs along the head with bfloat16. */
+static void side_by_side(const pl__attention *a, const score_view *w, const float *x, int64_t x_row, int64_t d,
+                         float scale, float *xt)
+{
+    transpose(TRANSPOSE_PAD, x, x_row, w->count, d, scale, xt, w->lanes);
+    if (a->bf16) pair_rows_up(xt, w->lanes, d, w->lanes, 1.0f, xt, w->lanes);
+}
+
+/* c (nj, lanes) = or += the product of rows of keys or values with what stands side by side. pairs: the rows again, as
+ * pairs of bfloat16 along the head, for that case. */
+static void times_block(const pl__attention *a, const score_view *w, int64_t nj, int64_t d, const float *rows,
+                        int64_t row, const float *pairs, const float *xt, float *c, bool add)
+{
+    if (a->bf16)
+        gemm_pairs(false, nj, w->lanes, (d + 1) / 2, pairs, pl__attention_pad(d) / 2, xt, w->lanes, c, w->lanes, add);
+    else
+        gemm(false, nj, w->lanes, d, rows, row, xt, w->lanes, c, w->lanes, add);
+}
+
+/* s (nj, lanes) = k q^T + bias, masked; qt: the queries side by side, pairs: as in times_block. */
+static void score_block(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *pairs,
+                        const float *qt, float *s)
 {
     const bool biased = bias_scores(a, w, j0, nj, s);
-    gemm(false, nj, w->lanes, a->dk, w->k + j0 * a->k_row, a->k_row, qt, w->lanes, s, w->lanes, biased);
+    times_block(a, w, nj, a->dk, w->k + j0 * a->k_row, a->k_row, pairs, qt, s, biased);
     if (a->causal) mask_scores(a, w, j0, nj, s);
 }
 
@@ -198,23 +218,32 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
     float *correction = carve(&scratch, 1, PL__QUERY_BLOCK);
     float *qt = carve(&scratch, a->dk, w.lanes), *s = carve(&scratch, PL__KEY_BLOCK, w.lanes);
     float *o = carve(&scratch, w.count, dv), *values = carve(&scratch, PL__KEY_BLOCK, dv);
+    float *keys = carve(&scratch, PL__KEY_BLOCK, pl__attention_pad(a->dk));
     /* values in one piece: padded, and free of the cache conflicts of long strides; not worth it for few queries */
     const bool gather = dv != a->dv || (a->v_row != a->dv && w.count > 8);
 
     for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
     if (!blocks) memset(o, 0, (size_t)(w.count * dv) * sizeof *o);
-    else transpose(TRANSPOSE_PAD, w.q, a->q_row, w.count, a->dk, a->scale, qt, w.lanes);
+    else side_by_side(a, &w, w.q, a->q_row, a->dk, a->scale, qt);
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block);
         const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block + 1) - j0;
         const float *v = w.v + j0 * a->v_row;
-        if (gather) copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
-        score_block(a, &w, j0, nj, qt, s);
+        if (a->bf16) {
+            pair_columns(w.k + j0 * a->k_row, a->k_row, nj, a->dk, keys, pl__attention_pad(a->dk) / 2);
+            pair_rows_up(v, a->v_row, nj, a->dv, 1.0f, values, dv);
+        } else if (gather)
+            copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
+        score_block(a, &w, j0, nj, keys, qt, s);
         softmax_block(w.lanes, nj, s, maximum, sum, correction);
         if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s);
         for (int64_t i = 0; block && i < w.count; i++)
             for (int64_t c = 0; c < dv; c += PL_VL) vstore(o + i * dv + c, vload(o + i * dv + c) * correction[i]);
-        gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);
+        if (a->bf16) {
+            pair_rows_up(s, w.lanes, nj, w.lanes, 1.0f, s, w.lanes);
+            gemm_pairs(true, w.count, dv, (nj + 1) / 2, s, w.lanes, values, dv, o, dv, block > 0);
+        } else
+            gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);
     }
     finish_queries(a, &w, o, dv, maximum, sum, r);
 }

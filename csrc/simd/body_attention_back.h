@@ -7,7 +7,8 @@
 typedef struct back_scratch {
     float *qt, *q, *dot, *dout, *dq; /* a block of queries, side by side (t) and in rows, and of output gradients */
     float *s, *dp, *dropped, *lse, *delta;
-    float *k, *dk, *dv;              /* all keys of the segment, in padded rows */
+    float *k, *dk, *dv;              /* all keys of the segment, in padded rows; k in pairs of rows with bfloat16 */
+    float *k_pairs, *v_pairs, *pairs; /* bfloat16: keys and values in pairs along the head, weights along queries */
     int64_t k_width, v_width;
 } back_scratch;
 
@@ -72,17 +73,39 @@ static void gradient_of_bias(const pl__attention *a, const score_view *w, const 
     }
 }
 
+/* y (nj, width) += x (nj, lanes) times rows of queries (count, width). */
+static void add_to_keys(const pl__attention *a, const score_view *w, back_scratch *b, int64_t nj, const float *x,
+                        const float *rows, int64_t width, float *y)
+{
+    if (a->bf16) {
+        pair_columns(x, w->lanes, nj, w->lanes, b->pairs, w->lanes);
+        gemm_pairs(false, nj, width, (w->count + 1) / 2, b->pairs, w->lanes, rows, width, y, width, true);
+    } else
+        gemm(false, nj, width, w->count, x, w->lanes, rows, width, y, width, true);
+}
+
+/* Rows of queries or gradients as add_to_keys wants them. */
+static void rows_of_block(const pl__attention *a, const score_view *w, const float *x, int64_t x_row, int64_t d,
+                          float scale, float *y, int64_t width)
+{
+    if (a->bf16)
+        pair_rows_up(x, x_row, w->count, d, scale, y, width);
+    else
+        copy_rows(x, x_row, w->count, d, scale, y, width);
+}
+
 static void backward_block(const pl__attention *a, const score_view *w, const pl__attention_gradient *g,
                            back_scratch *b)
 {
     const int64_t blocks = pl__block_count(w->visible, PL__KEY_BLOCK), lanes = w->lanes;
+    const int64_t k_pad = pl__attention_pad(a->dk) / 2, v_pad = pl__attention_pad(a->dv) / 2;
     const float *dout = g->dout + w->row * g->dout_row + w->head * a->dv;
     const bool scores = g->dq || g->dk || g->dtable || g->drelative; /* else only dv is wanted */
     if (blocks) {
-        transpose(TRANSPOSE_PAD, w->q, a->q_row, w->count, a->dk, a->scale, b->qt, lanes);
-        copy_rows(w->q, a->q_row, w->count, a->dk, a->scale, b->q, b->k_width);
-        transpose(TRANSPOSE_PAD, dout, g->dout_row, w->count, a->dv, 1.0f, b->dot, lanes);
-        copy_rows(dout, g->dout_row, w->count, a->dv, 1.0f, b->dout, b->v_width);
+        side_by_side(a, w, w->q, a->q_row, a->dk, a->scale, b->qt);
+        rows_of_block(a, w, w->q, a->q_row, a->dk, a->scale, b->q, b->k_width);
+        side_by_side(a, w, dout, g->dout_row, a->dv, 1.0f, b->dot);
+        rows_of_block(a, w, dout, g->dout_row, a->dv, 1.0f, b->dout, b->v_width);
         for (int64_t i = 0; i < lanes; i++) {
             b->lse[i] = i < w->count ? g->lse[(w->row + i) * a->heads + w->head] : INFINITY;
             b->delta[i] = 0.0f;
@@ -94,20 +117,21 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block);
         const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block + 1) - j0;
-        score_block(a, w, j0, nj, b->qt, b->s);
-        if (scores) gemm(false, nj, lanes, a->dv, w->v + j0 * a->v_row, a->v_row, b->dot, lanes, b->dp, lanes, false);
+        score_block(a, w, j0, nj, b->k_pairs + j0 * k_pad, b->qt, b->s);
+        if (scores)
+            times_block(a, w, nj, a->dv, w->v + j0 * a->v_row, a->v_row, b->v_pairs + j0 * v_pad, b->dot, b->dp, false);
         else memset(b->dp, 0, (size_t)(nj * lanes) * sizeof *b->dp);
         gradient_of_scores(a, w, g->out != NULL, j0, nj, b);
-        if (g->dv)
-            gemm(false, nj, b->v_width, w->count, weights, lanes, b->dout, b->v_width, b->dv + j0 * b->v_width,
-                 b->v_width, true);
-        if (g->dk)
-            gemm(false, nj, b->k_width, w->count, b->dp, lanes, b->q, b->k_width, b->dk + j0 * b->k_width, b->k_width,
-                 true);
-        if (g->dq)
+        if (g->dv) add_to_keys(a, w, b, nj, weights, b->dout, b->v_width, b->dv + j0 * b->v_width);
+        if (g->dk) add_to_keys(a, w, b, nj, b->dp, b->q, b->k_width, b->dk + j0 * b->k_width);
+        gradient_of_bias(a, w, g, j0, nj, b->dp);
+        if (g->dq && a->bf16) { /* j0 is even */
+            pair_rows_up(b->dp, lanes, nj, lanes, 1.0f, b->dp, lanes);
+            gemm_pairs(true, w->count, b->k_width, (nj + 1) / 2, b->dp, lanes, b->k + j0 / 2 * b->k_width, b->k_width,
+                       b->dq, b->k_width, block > 0);
+        } else if (g->dq)
             gemm(true, w->count, b->k_width, nj, b->dp, lanes, b->k + j0 * b->k_width, b->k_width, b->dq, b->k_width,
                  block > 0);
-        gradient_of_bias(a, w, g, j0, nj, b->dp);
     }
     if (g->dq)
         return_rows(b->dq, b->k_width, w->count, a->dk, a->scale, g->dq + w->row * g->dq_row + w->head * a->dk,
@@ -145,7 +169,17 @@ static void attention_backward(const pl__attention *a, int64_t segment, int64_t 
     b.k = carve(&scratch, keys, b.k_width);
     b.dk = carve(&scratch, keys, b.k_width);
     b.dv = carve(&scratch, keys, b.v_width);
-    if (g->dq) copy_rows(a->k + begin * a->k_row + kv_head * a->dk, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
+    const float *k = a->k + begin * a->k_row + kv_head * a->dk, *v = a->v + begin * a->v_row + kv_head * a->dv;
+    if (a->bf16) {
+        const int64_t k_pad = pl__attention_pad(a->dk) / 2, v_pad = pl__attention_pad(a->dv) / 2;
+        b.pairs = carve(&scratch, PL__KEY_BLOCK, PL__QUERY_BLOCK);
+        b.k_pairs = carve(&scratch, keys, k_pad);
+        b.v_pairs = carve(&scratch, keys, v_pad);
+        pair_columns(k, a->k_row, keys, a->dk, b.k_pairs, k_pad);
+        pair_columns(v, a->v_row, keys, a->dv, b.v_pairs, v_pad);
+        if (g->dq) pair_rows_up(k, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
+    } else if (g->dq)
+        copy_rows(k, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
     if (g->dk) memset(b.dk, 0, (size_t)(keys * b.k_width) * sizeof *b.dk);
     if (g->dv) memset(b.dv, 0, (size_t)(keys * b.v_width) * sizeof *b.dv);
 

@@ -74,6 +74,11 @@ class KVCache:
         self.lengths = self.lengths + lengths
 
 
+def _precision(layer):
+    """Attention multiplies in bfloat16 where the layers around it do."""
+    return "bf16" if layer.weight.pack.dtype == "bf16" else "f32"
+
+
 class SelfAttention(Module):
     """Multi-head self-attention with one product for queries, keys and values.
 
@@ -162,6 +167,7 @@ class SelfAttention(Module):
             causal=self.causal,
             bias=bias,
             dropout=self.dropout if self.training else 0.0,
+            precision=_precision(self.out),
         )
         return x.with_rows(ops.linear(y, self.out.weight, self.out.bias))
 
@@ -234,6 +240,7 @@ class CrossAttention(Module):
             kv_heads=self.kv_heads,
             bias=bias,
             dropout=self.dropout if self.training else 0.0,
+            precision=_precision(self.out),
         )
         y = ops.linear(y, self.out.weight, self.out.bias)
         if self.out.bias is not None and not context.present.all():

@@ -196,6 +196,12 @@ def _ordered(q_times, kv_times):
     return given.get("q_times"), given.get("kv_times")
 
 
+def _is_bf16(precision):
+    if not isinstance(precision, str) or precision not in ("f32", "bf16"):
+        raise ValueError(f"attention: precision is {precision!r}, expected 'f32' or 'bf16'")
+    return precision == "bf16"
+
+
 def attention(
     q,
     k,
@@ -213,6 +219,7 @@ def attention(
     bias=None,
     scale=None,
     dropout=0.0,
+    precision="f32",
     return_weights=False,
 ):
     r"""Multi-head attention: :math:`\mathrm{softmax}(s\, q k^T + \mathrm{bias})\, v` within each sample.
@@ -258,6 +265,9 @@ def attention(
     dropout : float
         Probability, at least 0 and below 1, with which a weight is zero; the others are divided by ``1 - dropout``. The
         mask depends on `plait.seed`, the number of the call, and the places of query and key.
+    precision : {"f32", "bf16"}
+        "bf16" rounds the operands of all products to bfloat16, backward too; sums and softmax are float32. Faster only
+        where the processor multiplies bfloat16.
     return_weights : bool
         Also return the weights, computed apart, densely, without dropout and off the tape.
 
@@ -306,6 +316,7 @@ def attention(
         "scale": scale,
         "dropout": dropout,
         "causal": causal,
+        "bf16": _is_bf16(precision),
     }
     counter = next(generator.counter) if dropout else 0
     out = apply(_attention, inputs, attrs, generator.key, counter)

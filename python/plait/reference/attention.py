@@ -63,6 +63,7 @@ class _Call:
         bias=None,
         scale=None,
         dropout=0.0,
+        bf16=False,  # a twin rounds nothing
         relative_bias=None,
         relative_index=None,
         pair_bias=None,
@@ -183,12 +184,13 @@ def attention(
     bias=None,
     scale=None,
     dropout=0.0,
+    precision="f32",
     return_weights=False,
     **inputs,
 ):
     """softmax(scale q k^T + bias) v for each sample and head: (Nq, heads * Dv); with return_weights also the weights.
 
-    ``bias`` is whatever plait.ops.attention takes. ``inputs`` are the C operator's names of its biases (relative_bias,
+    ``bias`` is whatever plait.ops.attention takes; ``precision`` changes nothing here. ``inputs`` are the C operator's names of its biases (relative_bias,
     relative_index, pair_bias, pair_offsets), and key and counter of the random bits.
     """
     inputs |= {"heads": heads, "kv_heads": kv_heads, "kv_lengths": kv_lengths, "kv_index": kv_index, "causal": causal}
