@@ -62,6 +62,7 @@ def fit(
     keep=2,
     resume=False,
     rng=None,
+    precision=None,
     progress=True,
 ) -> History:
     """Trains a model for a number of steps.
@@ -96,6 +97,8 @@ def fit(
         Go on from the last checkpoint of the folder, if there is one. Without it a folder with checkpoints is an error.
     rng : numpy.random.Generator, optional
         One that `batches` or `loss_fn` draw from: its state is part of checkpoints.
+    precision : {"f32", "bf16"}, optional
+        What the products of the model are computed in, see ``Module.train``; default: as it is.
     progress : bool
         A bar with loss and samples/s, where tqdm is installed.
 
@@ -158,7 +161,7 @@ def fit(
 
     draw = _source(batches, run.step)
     start, before = time.perf_counter(), run.history.seconds
-    model.train()
+    model.train(precision=precision)
 
     def save():
         if folder is not None and run.step != run.saved:

@@ -97,6 +97,7 @@ class Module:
 
     training = True
     precision = "f32"
+    training_precision = "f32"
 
     def __init__(self):
         self.training = True
@@ -186,10 +187,39 @@ class Module:
 
     # ---- modes
 
-    def train(self, mode: bool = True):
-        """Switches dropout and batch statistics on; returns the module."""
+    def train(self, mode: bool = True, precision: str | None = None):
+        """Switches dropout and batch statistics on; returns the module.
+
+        Parameters
+        ----------
+        mode : bool
+            False is ``eval()``.
+        precision : {"f32", "bf16"}, optional
+            What linear layers and attention multiply in from now on, forward and backward, also in evaluation: "bf16"
+            rounds the operands of their products to bfloat16 (mixed precision, Micikevicius et al., arXiv 1710.03740).
+            Weights, sums, statistics, gradients and what the optimiser works on stay float32. None leaves it as it is.
+            On a processor without the instructions a warning says so, and products stay float32.
+
+        Raises
+        ------
+        ValueError
+            The precision is unknown.
+        RuntimeError
+            The model is one for inference, of ``to``.
+
+        Examples
+        --------
+        >>> import plait
+        >>> model = plait.nn.Encoder(depth=2, width=16, heads=4).train(precision="f32")
+        >>> model.training_precision
+        'f32'
+        """
         if mode and self.precision != "f32":
             raise RuntimeError(f"train: the model is in {self.precision}, which is for inference; train the float32 one")
+        if precision is not None:
+            from plait.nn.precision import multiply_in
+
+            multiply_in(self, precision)
         for _, module in self.named_modules():
             module.training = bool(mode)
         return self
@@ -234,16 +264,13 @@ class Module:
         RuntimeError
             The model is in a lower precision already.
         """
-        names = {"f32": "f32", "float32": "f32", "bf16": "bf16", "bfloat16": "bf16", "int8": "int8"}
-        if not isinstance(precision, str) or precision not in names:
-            raise ValueError(f"to: precision is {precision!r}, expected 'f32', 'bf16' or 'int8'")
-        precision = names[precision]
+        from plait.nn.precision import converted, named
+
+        precision = named("to", precision, ("f32", "bf16", "int8"))
         if precision == self.precision:
             return self
         if self.precision != "f32":
             raise RuntimeError(f"to: the model is in {self.precision} already; convert the float32 one")
-        from plait.nn.precision import converted
-
         return converted(self, precision)
 
     def save(self, folder) -> None:

@@ -138,7 +138,7 @@ class Parameter(Tensor):
 
     def __reduce__(self):
         # copy.deepcopy(model) is how people keep an average or the best weights: value and flag, no gradient.
-        return Parameter, (np.array(self._master), self.requires_grad)
+        return _again, (np.array(self._master), self.requires_grad, None if self.pack is None else self.pack.dtype)
 
     # ---- gradient
 
@@ -178,3 +178,10 @@ class Parameter(Tensor):
         else:
             self._buffer[...] = grad
         self._valid = True
+
+
+def _again(data, requires_grad, dtype):
+    p = Parameter(data, requires_grad)
+    if dtype is not None:
+        p.pack.dtype = dtype
+    return p

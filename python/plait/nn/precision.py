@@ -1,4 +1,4 @@
-"""Models in fewer bits, for inference."""
+"""Models in fewer bits: copies for inference, and products in bfloat16 for training."""
 
 from __future__ import annotations
 
@@ -11,22 +11,51 @@ from plait import _core, ops
 from plait.nn.layers import Linear
 from plait.tensor import no_grad
 
-__all__ = ["converted"]
+__all__ = ["converted", "multiply_in", "named"]
+
+_LONG = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def named(function, precision, known):
+    """The short name of a precision."""
+    short = _LONG.get(precision, precision) if isinstance(precision, str) else None
+    if short not in known:
+        names = ", ".join(repr(name) for name in known[:-1]) + f" or {known[-1]!r}"
+        raise ValueError(f"{function}: precision is {precision!r}, expected {names}")
+    return short
+
+
+def _fast(function, precision):
+    if _core.has(precision):
+        return True
+    warnings.warn(
+        f"{function}: this processor has no instructions for {precision}; the model computes in float32", stacklevel=4
+    )
+    return False
 
 
 def converted(model, precision: str):
     """A copy whose linear layers are packed in a precision, see ``Module.to``."""
-    fast = _core.has(precision)
-    if not fast:
-        warnings.warn(
-            f"to: this processor has no instructions for {precision}; the model computes in float32", stacklevel=3
-        )
+    fast = _fast("to", precision)
     twins = {id(p): p.sharing(precision if fast else "f32") for p in model.parameters()}
     other = copy.deepcopy(model, twins).eval()
     for _, module in other.named_modules():
-        module.precision = precision
+        module.precision, module.training_precision = precision, "f32"
         if isinstance(module, Linear) and fast:
             # One row is enough to fill the pack: later changes of the original do not reach it.
             with no_grad():
                 ops.linear(np.zeros((1, module.weight.shape[1]), np.float32), module.weight)
     return other
+
+
+def multiply_in(model, precision: str):
+    """Sets what the products of a model are computed in while it is trained, see ``Module.train``."""
+    precision = named("train", precision, ("f32", "bf16"))
+    if model.precision != "f32":
+        raise RuntimeError(f"train: the model is in {model.precision}, which is for inference; train the float32 one")
+    dtype = precision if precision == "f32" or _fast("train", precision) else "f32"
+    for p in model.parameters():
+        if p.pack is not None:
+            p.pack.dtype = dtype
+    for _, module in model.named_modules():
+        module.training_precision = precision
