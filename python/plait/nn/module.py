@@ -215,7 +215,7 @@ class Module:
         'f32'
         """
         if mode and self.precision != "f32":
-            raise RuntimeError(f"train: the model is in {self.precision}, which is for inference; train the float32 one")
+            raise RuntimeError(f"train: the model is in {self.precision}, for inference alone; train the float32 one")
         if precision is not None:
             from plait.nn.precision import multiply_in
 

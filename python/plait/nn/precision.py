@@ -52,7 +52,7 @@ def multiply_in(model, precision: str):
     """Sets what the products of a model are computed in while it is trained, see ``Module.train``."""
     precision = named("train", precision, ("f32", "bf16"))
     if model.precision != "f32":
-        raise RuntimeError(f"train: the model is in {model.precision}, which is for inference; train the float32 one")
+        raise RuntimeError(f"train: the model is in {model.precision}, for inference alone; train the float32 one")
     dtype = precision if precision == "f32" or _fast("train", precision) else "f32"
     for p in model.parameters():
         if p.pack is not None:
