@@ -257,6 +257,62 @@ def test_training_moves_a_mapped_model_out_of_its_file(tmp_path):
     assert (layer.weight.data < 1).all() and (tmp_path / "t").read_bytes() == before
 
 
+def resident(array):
+    """Kilobytes of the mapping around an array that are in memory."""
+    size, found = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            begin, end = (int(group, 16) for group in head.groups())
+            found = begin <= array.ctypes.data < end
+        elif found and line.startswith("Rss:"):
+            size += int(line.split()[1])
+    return size
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_packed_weights_leave_no_second_copy_in_memory(tmp_path, precision):
+    if not plait._core.has(precision):
+        pytest.skip(f"this processor has no instructions for {precision}")
+    weight = RNG.standard_normal((1024, 2048), dtype=np.float32)  # 8 MB
+    io.save_tensors(tmp_path / "t", {"weight": weight})
+    layer = nn.Linear(2048, 1024, bias=False)
+    layer.weight.adopt(io.map_tensors(tmp_path / "t")["weight"])
+    layer.freeze()
+    x = RNG.standard_normal((3, 2048), dtype=np.float32)
+    low = layer.to(precision)
+    y = low(x).data
+    assert layer.weight.pack.mapped and low.weight.pack.nbytes >= weight.nbytes // 4
+    assert resident(layer.weight.data) < 100
+    assert np.array_equal(layer.weight.data, weight)  # the file is still there
+    with layer.weight.edit() as values:
+        assert not layer.weight.pack.mapped
+        values[0] = 1
+    changed = layer(x).data
+    np.testing.assert_allclose(changed[:, 0], x.sum(1), rtol=1e-3, atol=1e-3)
+    assert (layer.weight.data[0] == 1).all() and np.array_equal(layer.weight.data[1:], weight[1:])
+    assert np.array_equal(low(x).data, y) or precision == "f32"  # a copy keeps its packs
+    plait.empty_cache()
+    assert (layer.weight.data[0] == 1).all()
+
+
+def test_what_is_written_to_is_no_longer_of_the_file(tmp_path):
+    io.save_tensors(tmp_path / "t", {"weight": np.ones((64, 64), np.float32)})
+    writes = {
+        "assign": lambda layer: layer.weight.assign(np.full((64, 64), 2.0)),
+        "load_state_dict": lambda layer: layer.load_state_dict({"weight": np.full((64, 64), 2.0)}),
+        "adopt": lambda layer: layer.weight.adopt(np.full((64, 64), 2.0, np.float32)),
+        "optimiser": lambda layer: plait.optim.SGD(layer, lr=1.0),
+    }
+    for name, write in writes.items():
+        layer = nn.Linear(64, 64, bias=False)
+        layer.weight.adopt(io.map_tensors(tmp_path / "t")["weight"])
+        assert layer.weight.pack.mapped
+        write(layer)
+        assert not layer.weight.pack.mapped, name
+        layer(np.ones((2, 64), np.float32))
+        assert (layer.weight.data == (1 if name == "optimiser" else 2)).all(), name
+
+
 def test_hollow_modules_are_zeros_that_nobody_touched():
     assert not nn.init.is_hollow()
     before = anonymous()

@@ -2,13 +2,16 @@
  *
  * A form is made when first needed, is shared by reference while executions use it, and is dropped when the version
  * rises. The packed layout does not depend on the number of rows, so one form serves every batch. */
+#define _GNU_SOURCE
 #include <math.h>
+#include <sys/mman.h>
 
 #include "cache.h"
 
 struct pl_pack {
     uint64_t version;
     pl_dtype dtype;
+    bool mapped;
     pl__packed *forms[PL__FORM_COUNT];
 };
 
@@ -42,6 +45,21 @@ void pl_pack_renew(pl_pack *pack, uint64_t version)
     if (pack->version != version) drop_forms(pack);
     pack->version = version;
     pl__table_unlock();
+}
+
+void pl_pack_set_mapped(pl_pack *pack, int mapped)
+{
+    __atomic_store_n(&pack->mapped, mapped != 0, __ATOMIC_SEQ_CST);
+}
+
+int pl_pack_mapped(const pl_pack *pack) { return __atomic_load_n(&pack->mapped, __ATOMIC_SEQ_CST); }
+
+/* Whole pages only: what else lies on the first and the last one stays. */
+static void give_pages_back(const pl__product *p)
+{
+    const uintptr_t page = 4096, begin = (uintptr_t)p->b, bytes = (uintptr_t)(p->k * p->n) * sizeof(float);
+    const uintptr_t from = (begin + page - 1) & ~(page - 1), to = (begin + bytes) & ~(page - 1);
+    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype)
@@ -181,6 +199,7 @@ pl_status pl__pack_hold(pl_pack *pack, const pl__product *p, pl__packed **packed
     *packed = take(pack, p, &version, &dtype); /* another thread may have been faster */
     if (!*packed) {
         status = fill(p, dtype, packed);
+        if (!status && pl_pack_mapped(pack)) give_pages_back(p);
         pl__table_lock();
         const bool same = pack->version == version && pl__pack_form_dtype(pack, p->form) == dtype;
         if (!status && same && !pack->forms[p->form]) { /* else the weight was written to meanwhile: good for this call only */

@@ -156,6 +156,10 @@ pl_status pl_pack_create(pl_pack **pack);
  * back. */
 pl_status pl_pack_set_dtype(pl_pack *pack, pl_dtype dtype);
 pl_dtype pl_pack_dtype(const pl_pack *pack);
+/* Whether the operand lies in a private mapping of a file and nothing was written to it: its pages then go back to the
+ * system once a form is made, and come from the file again when somebody reads them. */
+void pl_pack_set_mapped(pl_pack *pack, int mapped);
+int pl_pack_mapped(const pl_pack *pack);
 void pl_pack_renew(pl_pack *pack, uint64_t version); /* forms of other versions are stale from now on */
 void pl_pack_destroy(pl_pack *pack);
 size_t pl_pack_bytes(pl_pack *pack);

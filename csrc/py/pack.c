@@ -65,9 +65,27 @@ static int pack_set_dtype(PyObject *self, PyObject *value, void *closure)
     return status ? (py_raise(status), -1) : 0;
 }
 
+static PyObject *pack_mapped(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(pl_pack_mapped(((Pack *)self)->pack));
+}
+
+static int pack_set_mapped(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    const int truth = value ? PyObject_IsTrue(value) : 0;
+    if (truth < 0) return -1;
+    pl_pack_set_mapped(((Pack *)self)->pack, truth);
+    return 0;
+}
+
 static PyMethodDef pack_methods[] = {{"renew", pack_renew, METH_O, "Packed forms of other versions are stale now."},
                                      {0}};
 static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the packed forms made so far.", NULL},
+                                    {"mapped", pack_mapped, pack_set_mapped,
+                                     "Whether the weight is an untouched part of a mapped file: its memory is given back "
+                                     "once it is packed.", NULL},
                                     {"dtype", pack_dtype, pack_set_dtype, "Of the forms: f32, bf16 or int8.", NULL},
                                     {0}};
 static PyType_Slot pack_slots[] = {{Py_tp_new, pack_new},         {Py_tp_dealloc, pack_dealloc},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 
 import numpy as np
 
@@ -11,6 +12,12 @@ from plait.nn.init import is_hollow
 from plait.tensor import Tensor
 
 __all__ = ["Parameter"]
+
+
+def _in_a_file(array):
+    while isinstance(array, (np.ndarray, memoryview)):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return isinstance(array, mmap.mmap)
 
 
 def fitting(function, name, value, shape):
@@ -78,6 +85,7 @@ class Parameter(Tensor):
         if self._valid:
             gradient[...] = self._buffer
         self._buffer, self._arena = gradient, values
+        self._unmap()
         self._house(master)
 
     # ---- writing
@@ -88,9 +96,15 @@ class Parameter(Tensor):
         if self.pack is not None:
             self.pack.renew(self.version)
 
+    def _unmap(self):
+        """Before the first write: pages of a mapped file are given back as long as they hold what the file holds."""
+        if self.pack is not None:
+            self.pack.mapped = False
+
     @contextlib.contextmanager
     def edit(self):
         """The writable array, inside a ``with`` block."""
+        self._unmap()
         try:
             yield self._master
         finally:
@@ -106,7 +120,9 @@ class Parameter(Tensor):
         TypeError
             The value is not floating.
         """
-        self._master[...] = self._fitting("assign", "value", value)
+        value = self._fitting("assign", "value", value)
+        self._unmap()
+        self._master[...] = value
         self.touch()
 
     def adopt(self, array) -> None:
@@ -122,6 +138,8 @@ class Parameter(Tensor):
             return
         self._house(array)
         self.touch()
+        if self.pack is not None:
+            self.pack.mapped = _in_a_file(array)
 
     def sharing(self, dtype: str) -> Parameter:
         """A frozen parameter over the same array, packed in another dtype ("bf16" or "int8")."""

@@ -38,14 +38,24 @@ def converted(model, precision: str):
     """A copy whose linear layers are packed in a precision, see ``Module.to``."""
     fast = _fast("to", precision)
     twins = {id(p): p.sharing(precision if fast else "f32") for p in model.parameters()}
+    mapped = {id(twins[id(p)]) for p in model.parameters() if p.pack is not None and p.pack.mapped}
     other = copy.deepcopy(model, twins).eval()
     for _, module in other.named_modules():
         module.precision, module.training_precision = precision, "f32"
         if isinstance(module, Linear) and fast:
-            # One row is enough to fill the pack: later changes of the original do not reach it.
-            with no_grad():
-                ops.linear(np.zeros((1, module.weight.shape[1]), np.float32), module.weight)
+            _fill(module.weight, id(module.weight) in mapped)
     return other
+
+
+def _fill(weight, mapped):
+    """Packs a weight at once, so that later changes of the original do not reach it.
+
+    `mapped` holds for this moment only: what the original writes into its array later must not be given back.
+    """
+    weight.pack.mapped = mapped
+    with no_grad():
+        ops.linear(np.zeros((1, weight.shape[1]), np.float32), weight)  # one row is enough
+    weight.pack.mapped = False
 
 
 def multiply_in(model, precision: str):

@@ -191,7 +191,7 @@ def attention(
     """softmax(scale q k^T + bias) v for each sample and head: (Nq, heads * Dv); with return_weights also the weights.
 
     ``bias`` is whatever plait.ops.attention takes; ``precision`` changes nothing here. ``inputs`` are the C operator's
-    names of its biases (relative_bias, relative_index, pair_bias, pair_offsets), and key and counter of the random bits.
+    names of its biases (relative_bias, relative_index, pair_bias, pair_offsets), and key and counter of random bits.
     """
     inputs |= {"heads": heads, "kv_heads": kv_heads, "kv_lengths": kv_lengths, "kv_index": kv_index, "causal": causal}
     inputs |= {"q_times": q_times, "kv_times": kv_times, "bias": bias, "scale": scale, "dropout": dropout}
