@@ -55,8 +55,9 @@ void pl__entry_put(pl__entry *entry, pl__handles *handles);
 bool pl__comes_again(const pl__key *key);
 
 /* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
-/* product.c: one execution; `a` and `c` stand for the product's where its operands have another dtype. */
+/* product.c: the key of one execution, and the execution; `a` and `c` stand for the product's where its operands have another dtype. */
 struct pl__packed;
+pl__key pl__product_key(const pl__product *p, const struct pl__packed *packed, pl_dtype result, int threads);
 pl_status pl__product_execute(const pl__product *p, const struct pl__packed *packed, pl_dtype result, const void *a,
                               void *c, int threads);
 int64_t pl__next_piece(int64_t left, bool rows);

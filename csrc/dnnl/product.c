@@ -5,7 +5,7 @@
 
 #define LARGEST_PIECE 8192
 
-static pl__key key_of(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads)
+pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads)
 {
     pl__key key;
     memset(&key, 0, sizeof key);
@@ -28,7 +28,7 @@ static pl__key key_of(const pl__product *p, const pl__packed *packed, pl_dtype r
 pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
                               int threads)
 {
-    const pl__key key = key_of(p, packed, result, threads);
+    const pl__key key = pl__product_key(p, packed, result, threads);
     pl__entry *entry;
     pl__handles *h;
     void *scratchpad = NULL;
@@ -247,7 +247,7 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
         goto done;
     }
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
-    const pl__key key = key_of(p, packed, PL_DTYPE_F32, threads);
+    const pl__key key = pl__product_key(p, packed, PL_DTYPE_F32, threads);
     if (p->long_dim == PL__LONG_M && ctx->isa < PL_ISA_AVX512) {
         status = run_blocks(ctx, p, packed, threads);
         goto done;

@@ -52,10 +52,13 @@ static pl_status run_whole(const pl__product *p, const pl__packed *packed, const
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads)
 {
     const bool whole = packed->dtype == PL_DTYPE_S8;
+    const pl_dtype result = whole ? PL_DTYPE_S8 : p->low->c16 ? PL_DTYPE_BF16 : PL_DTYPE_F32;
+    const pl__key key = pl__product_key(p, packed, result, threads);
+    const bool again = p->m > 1 && pl__comes_again(&key); /* then all rows at once, and no row for nothing */
     int64_t rows;
     for (int64_t begin = 0; begin < p->m; begin += rows) {
-        rows = pl__next_piece(p->m - begin, true);
-        const int64_t padded = (rows + 7) & ~(int64_t)7;
+        rows = again ? p->m : pl__next_piece(p->m - begin, true);
+        const int64_t padded = again ? p->m : (rows + 7) & ~(int64_t)7;
         const void *a = (const char *)p->low->a + begin * p->k * (whole ? 1 : 2);
         pl__product q = *p;
         pl_status status;

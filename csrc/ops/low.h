@@ -34,6 +34,13 @@ static inline void pl__rounded_set(const pl_simd *simd, const pl__rounded *r, in
                           &r->scales[2 * row + 1]);
 }
 
+/* Attention between layers of fewer bits multiplies in bfloat16, with 8 bits only where that is fast. */
+static inline bool pl__low_attention(const pl_context *ctx, const pl_pack *pack)
+{
+    const pl_dtype dtype = pl_pack_dtype(pack);
+    return dtype == PL_DTYPE_BF16 || (dtype == PL_DTYPE_S8 && pl_context_has(ctx, PL_DTYPE_BF16));
+}
+
 /* The product x w^T of a pack in fewer bits, A being in `p` or in `x`. The result goes to `to`, rounded the same way,
  * where that is not NULL. */
 /* The same from p->a in whatever precision the pack has. */

@@ -131,7 +131,7 @@ static pl__attention attention_of(const pl_call *call, const sizes *z, float *qk
         .samples = z->batch, .segments = z->batch, .heads = attr->heads, .kv_heads = attr->kv_heads, .dk = z->head,
         .dv = z->head, .q_begin = q_offsets, .q_end = q_offsets + 1, .kv_begin = kv_offsets, .kv_end = kv_offsets + 1,
         .q = qkv, .q_row = z->projected, .k = keys, .k_row = row, .v = keys + z->kv_width / 2, .v_row = row,
-        .causal = attr->causal, .bf16 = pl_pack_dtype(pl__pack(call, W)) == PL_DTYPE_BF16,
+        .causal = attr->causal, .bf16 = pl__low_attention(call->ctx, pl__pack(call, W)),
         .scale = attr->scale != 0 ? (float)attr->scale : 1.0f / sqrtf((float)z->head),
         .dropout = attr->dropout, .key = call->key, .counter = call->counter};
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plait import ops
+from plait import _core, ops
 from plait.nn.layers import Linear, _size
 from plait.nn.module import Module
 from plait.stream import as_stream
@@ -75,8 +75,9 @@ class KVCache:
 
 
 def _precision(layer):
-    """Attention multiplies in bfloat16 where the layers around it do."""
-    return "bf16" if layer.weight.pack.dtype == "bf16" else "f32"
+    """Attention between layers of fewer bits multiplies in bfloat16, with int8 only where that is fast."""
+    dtype = layer.weight.pack.dtype
+    return "bf16" if dtype == "bf16" or (dtype == "int8" and _core.has("bf16")) else "f32"
 
 
 class SelfAttention(Module):
