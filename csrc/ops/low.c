@@ -51,28 +51,54 @@ void pl__rounded_free(pl__rounded *r)
     *r = (pl__rounded){0};
 }
 
+#define CHUNK 1024 /* elements that are float32 in the first-level cache only */
+
 typedef struct activating {
     const pl_simd *simd;
     int activation;
-    const float *x;
-    uint16_t *y;
+    const uint16_t *x;
+    float *dy;
+    uint16_t *dx, *h;
 } activating;
 
 static void activate_range(void *arg, int64_t begin, int64_t end)
 {
     const activating *a = arg;
-    float y[1024];
-    for (int64_t i = begin; i < end; i += 1024) {
-        const int64_t n = end - i < 1024 ? end - i : 1024;
-        a->simd->act_forward(a->activation, a->x + i, y, n);
-        a->simd->to_bf16(y, a->y + i, n);
+    float x[CHUNK];
+    for (int64_t i = begin; i < end; i += CHUNK) {
+        const int64_t n = end - i < CHUNK ? end - i : CHUNK;
+        a->simd->from_bf16(a->x + i, x, n);
+        a->simd->act_forward(a->activation, x, x, n);
+        a->simd->to_bf16(x, a->h + i, n);
     }
 }
 
-void pl__activation_bf16(const pl_context *ctx, int activation, const float *x, const pl__rounded *to)
+static void activate_back_range(void *arg, int64_t begin, int64_t end)
 {
-    activating a = {ctx->simd, activation, x, to->data};
-    pl__parallel_ranges(ctx, to->rows * to->width, (pl__grain(0.5) + 1023) / 1024 * 1024, activate_range, &a);
+    const activating *a = arg;
+    float x[CHUNK], h[CHUNK];
+    for (int64_t i = begin; i < end; i += CHUNK) {
+        const int64_t n = end - i < CHUNK ? end - i : CHUNK;
+        a->simd->from_bf16(a->x + i, x, n);
+        a->simd->act_backward(a->activation, x, a->dy + i, a->dy + i, h, n);
+        a->simd->to_bf16(a->dy + i, a->dx + i, n);
+        a->simd->to_bf16(h, a->h + i, n);
+    }
+}
+
+static int64_t activation_grain(void) { return (pl__grain(0.6) + CHUNK - 1) / CHUNK * CHUNK; }
+
+void pl__activation_bf16(const pl_context *ctx, int activation, const uint16_t *x, const pl__rounded *to)
+{
+    activating a = {.simd = ctx->simd, .activation = activation, .x = x, .h = to->data};
+    pl__parallel_ranges(ctx, to->rows * to->width, activation_grain(), activate_range, &a);
+}
+
+void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, float *dy, const pl__rounded *dx,
+                              const pl__rounded *h)
+{
+    activating a = {.simd = ctx->simd, .activation = activation, .x = x, .dy = dy, .dx = dx->data, .h = h->data};
+    pl__parallel_ranges(ctx, h->rows * h->width, activation_grain(), activate_back_range, &a);
 }
 
 typedef struct finishing {
@@ -115,10 +141,10 @@ pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__ro
     return pl__product_run(ctx, p);
 }
 
-pl_status pl__linear_low(const pl_context *ctx, pl__product *p)
+pl_status pl__linear_low(const pl_context *ctx, pl_dtype dtype, pl__product *p)
 {
     pl__rounded x;
-    PL__CHECK(pl__rounded_of(ctx, pl_pack_dtype(p->pack), p->m, p->k, p->a, &x));
+    PL__CHECK(pl__rounded_of(ctx, dtype, p->m, p->k, p->a, &x));
     const pl_status status = pl__linear_rounded(ctx, p, &x, NULL);
     pl__rounded_free(&x);
     return status;

@@ -18,8 +18,11 @@ pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, in
                          pl__rounded *to);
 void pl__rounded_free(pl__rounded *r);
 void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to);
-/* to = act(x), bfloat16. */
-void pl__activation_bf16(const pl_context *ctx, int activation, const float *x, const pl__rounded *to);
+/* bfloat16: to = act(x). */
+void pl__activation_bf16(const pl_context *ctx, int activation, const uint16_t *x, const pl__rounded *to);
+/* bfloat16: h = act(x), and dy becomes the gradient of x, rounded in `dx` as well. */
+void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, float *dy, const pl__rounded *dx,
+                              const pl__rounded *h);
 /* norm.c: the norm of rows, rounded; kind as in simd.h. */
 pl_status pl__norm_rounded(const pl_context *ctx, int kind, int64_t rows, int64_t width, const float *x,
                            const float *weight, const float *bias, double eps, float *mean, float *rstd,
@@ -41,11 +44,14 @@ static inline bool pl__low_attention(const pl_context *ctx, const pl_pack *pack)
     return dtype == PL_DTYPE_BF16 || (dtype == PL_DTYPE_S8 && pl_context_has(ctx, PL_DTYPE_BF16));
 }
 
-/* The product x w^T of a pack in fewer bits, A being in `p` or in `x`. The result goes to `to`, rounded the same way,
- * where that is not NULL. */
-/* The same from p->a in whatever precision the pack has. */
+/* The product x w^T of a pack, A being in p->a and rounded as the pack says. */
 pl_status pl__linear_run(const pl_context *ctx, pl__product *p);
-pl_status pl__linear_low(const pl_context *ctx, pl__product *p);
+pl_status pl__linear_low(const pl_context *ctx, pl_dtype dtype, pl__product *p); /* of that dtype, not float32 */
+/* The same, A being in `x`. The result goes to `to`, rounded the same way, where that is not NULL. */
 pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, const pl__rounded *to);
+/* shared.c: dx (+)= dy w and dw (+)= dy^T x in bfloat16. */
+pl_status pl__dx_rounded(const pl_context *ctx, const float *weight, pl_pack *pack, int64_t width_in,
+                         const pl__rounded *dy, float *dx, bool add);
+pl_status pl__dw_rounded(const pl_context *ctx, const pl__rounded *dy, const pl__rounded *x, float *dweight, bool add);
 
 #endif

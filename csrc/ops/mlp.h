@@ -6,6 +6,7 @@
 
 typedef struct pl__mlp {
     int64_t rows, width, hidden, width_out;
+    pl_dtype dtype; /* what both layers multiply; `pre` is bfloat16 where this is, else float32 */
     int activation;
     const float *w1, *b1, *w2, *b2;
     pl_pack *pack1, *pack2;
@@ -21,13 +22,14 @@ typedef struct pl__mlp_gradients {
 /* Checks of x (input 0) and of weight1, bias1, weight2, bias2 from input w1 on. */
 pl_status pl__mlp_check(const pl_op *op, const pl_call *call, int w1, int activation, bool residual);
 
-/* What x is rounded to: that of both packs, or float32. */
-pl_dtype pl__mlp_dtype(const pl__mlp *m, const float *pre);
-/* y = mlp(x) [+ residual]; `pre` (rows, hidden) keeps the sum before the activation, or is NULL. x may come rounded to
- * pl__mlp_dtype, and is NULL then. */
+/* `pre`, the sum before the activation: as infer leaves it, and the dtype that follows from it and from the packs. */
+pl_status pl__mlp_infer_pre(const pl_call *call, int64_t rows, int64_t hidden, int w1, pl_tensor *pre);
+pl_dtype pl__mlp_dtype(const pl_call *call, int w1, const pl_tensor *pre);
+
+/* y = mlp(x) [+ residual]; `pre` is kept unless NULL. x may come rounded to m->dtype, and is NULL then. */
 pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
-                          const float *residual, float *pre, float *y);
-pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const float *pre, const float *dy,
+                          const float *residual, void *pre, float *y);
+pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const void *pre, const float *dy,
                            const pl__mlp_gradients *g);
 
 #endif

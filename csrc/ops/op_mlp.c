@@ -33,7 +33,8 @@ static pl__mlp view_of(const pl_call *call)
     const pl_attr_mlp *attr = call->attr;
     const pl_tensor *in = call->in;
     return (pl__mlp){.rows = in[X].shape[0], .width = in[X].shape[1], .hidden = in[W1].shape[0],
-                     .width_out = in[W2].shape[0], .activation = attr->activation, .w1 = in[W1].data,
+                     .width_out = in[W2].shape[0], .activation = attr->activation,
+                     .dtype = pl__mlp_dtype(call, W1, &call->saved[PRE]), .w1 = in[W1].data,
                      .b1 = in[B1].data, .w2 = in[W2].data, .b2 = in[B2].data, .pack1 = pl__pack(call, W1),
                      .pack2 = pl__pack(call, W2)};
 }
@@ -45,17 +46,13 @@ static pl_status infer(pl_call *call)
     PL__CHECK(pl__mlp_check(op, call, W1, ((const pl_attr_mlp *)call->attr)->activation, false));
     const int64_t rows = call->in[X].shape[0];
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, rows, call->in[W2].shape[0]));
-    if (call->want) return pl__shape2(&call->saved[PRE], PL_DTYPE_F32, rows, call->in[W1].shape[0]);
-    pl__no_tensor(&call->saved[PRE]);
-    return PL_STATUS_OK;
+    return pl__mlp_infer_pre(call, rows, call->in[W1].shape[0], W1, &call->saved[PRE]);
 }
 
 static pl_status forward(const pl_call *call)
 {
     const pl__mlp m = view_of(call);
-    const bool keep = call->saved[PRE].ndim >= 0;
-    return pl__mlp_forward(call->ctx, &m, call->in[X].data, NULL, NULL, keep ? call->saved[PRE].data : NULL,
-                           call->out[0].data);
+    return pl__mlp_forward(call->ctx, &m, call->in[X].data, NULL, NULL, call->saved[PRE].data, call->out[0].data);
 }
 
 static pl_status backward(const pl_call *call)

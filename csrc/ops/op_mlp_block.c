@@ -20,7 +20,8 @@ static pl__mlp mlp_of(const pl_call *call)
     const pl_attr_mlp_block *attr = call->attr;
     const pl_tensor *in = call->in;
     return (pl__mlp){.rows = in[X].shape[0], .width = in[X].shape[1], .hidden = in[W1].shape[0],
-                     .width_out = in[W2].shape[0], .activation = attr->activation, .w1 = in[W1].data,
+                     .width_out = in[W2].shape[0], .activation = attr->activation,
+                     .dtype = pl__mlp_dtype(call, W1, &call->saved[PRE]), .w1 = in[W1].data,
                      .b1 = in[B1].data, .w2 = in[W2].data, .b2 = in[B2].data, .pack1 = pl__pack(call, W1),
                      .pack2 = pl__pack(call, W2)};
 }
@@ -50,7 +51,7 @@ static pl_status infer(pl_call *call)
     if (!attr->norm) PL__CHECK(pl__shape1(&call->saved[MEAN], PL_DTYPE_F32, rows));
     PL__CHECK(pl__shape1(&call->saved[RSTD], PL_DTYPE_F32, rows));
     if (!attr->pre_norm) PL__CHECK(pl__shape2(&call->saved[SUM], PL_DTYPE_F32, rows, width));
-    return pl__shape2(&call->saved[PRE], PL_DTYPE_F32, rows, call->in[W1].shape[0]);
+    return pl__mlp_infer_pre(call, rows, call->in[W1].shape[0], W1, &call->saved[PRE]);
 }
 
 static pl_status forward(const pl_call *call)
@@ -58,11 +59,12 @@ static pl_status forward(const pl_call *call)
     const pl__sublayer s = sublayer_of(call);
     const pl__mlp m = mlp_of(call);
     const float *x = call->in[X].data;
-    float *y = call->out[0].data, *sum = y, *pre = call->saved[PRE].data;
+    float *y = call->out[0].data, *sum = y;
+    void *pre = call->saved[PRE].data;
     pl__normed normed = {0};
     pl_status status = PL_STATUS_OK;
     if (s.pre_norm)
-        PL__TRY(pl__sublayer_normed(&s, pl__mlp_dtype(&m, pre), x, &normed));
+        PL__TRY(pl__sublayer_normed(&s, m.dtype, x, &normed));
     else if (call->saved[SUM].data)
         sum = call->saved[SUM].data;
     const float *input = s.pre_norm ? normed.y : x, *residual = s.dropout > 0 ? NULL : x;

@@ -13,7 +13,8 @@ pl__product pl__linear_product(int64_t rows, int64_t width_in, int64_t width_out
 
 pl_status pl__linear_run(const pl_context *ctx, pl__product *p)
 {
-    return pl_pack_dtype(p->pack) == PL_DTYPE_F32 ? pl__product_run(ctx, p) : pl__linear_low(ctx, p);
+    const pl_dtype dtype = pl_pack_dtype(p->pack);
+    return dtype == PL_DTYPE_F32 ? pl__product_run(ctx, p) : pl__linear_low(ctx, dtype, p);
 }
 
 pl_status pl__linear_forward(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
@@ -42,23 +43,36 @@ static pl__product dw_product(int64_t rows, int64_t width_in, int64_t width_out,
                          .long_dim = PL__LONG_K};
 }
 
-static pl_status backward_bf16(const pl_context *ctx, pl__product *dx, pl__product *dw)
+pl_status pl__dx_rounded(const pl_context *ctx, const float *weight, pl_pack *pack, int64_t width_in,
+                         const pl__rounded *dy, float *dx, bool add)
 {
-    const pl__product *any = dx ? dx : dw;
-    const int64_t rows = dx ? dx->m : dw->k, width_out = dx ? dx->k : dw->m;
+    pl__product p = dx_product(dy->rows, width_in, dy->width, weight, pack, NULL, dx, add);
+    return pl__linear_rounded(ctx, &p, dy, NULL);
+}
+
+pl_status pl__dw_rounded(const pl_context *ctx, const pl__rounded *dy, const pl__rounded *x, float *dweight, bool add)
+{
+    pl__product p = dw_product(dy->rows, x->width, dy->width, NULL, NULL, dweight, add);
+    const pl__low low = {.dtype = PL_DTYPE_BF16, .a = dy->data, .b = x->data};
+    p.low = &low;
+    return pl__product_run(ctx, &p);
+}
+
+static pl_status backward_bf16(const pl_context *ctx, int64_t rows, int64_t width_in, int64_t width_out, const float *x,
+                               const float *weight, pl_pack *pack, const float *dy, float *dx, bool add_dx,
+                               float *dweight, bool add_dw)
+{
     pl_status status;
-    pl__rounded dy = {0}, x = {0};
-    PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_out, any->a, &dy));
-    if (dx) PL__TRY(pl__linear_rounded(ctx, dx, &dy, NULL));
-    if (dw) {
-        PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, dw->n, dw->b, &x));
-        const pl__low low = {.dtype = PL_DTYPE_BF16, .a = dy.data, .b = x.data};
-        dw->low = &low;
-        PL__TRY(pl__product_run(ctx, dw));
+    pl__rounded r = {0}, rx = {0};
+    PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_out, dy, &r));
+    if (dx) PL__TRY(pl__dx_rounded(ctx, weight, pack, width_in, &r, dx, add_dx));
+    if (dweight) {
+        PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_in, x, &rx));
+        PL__TRY(pl__dw_rounded(ctx, &r, &rx, dweight, add_dw));
     }
 done:
-    pl__rounded_free(&x);
-    pl__rounded_free(&dy);
+    pl__rounded_free(&rx);
+    pl__rounded_free(&r);
     return status;
 }
 
@@ -66,11 +80,12 @@ pl_status pl__linear_backward(const pl_context *ctx, int64_t rows, int64_t width
                               const float *weight, pl_pack *pack, const float *dy, float *dx, bool add_dx,
                               float *dweight, bool add_dw, float *dbias, bool add_db)
 {
-    pl__product to_x = dx_product(rows, width_in, width_out, weight, pack, dy, dx, add_dx);
-    pl__product to_w = dw_product(rows, width_in, width_out, x, dy, dweight, add_dw);
-    if (pl_pack_dtype(pack) == PL_DTYPE_BF16 && (dx || dweight) && rows) {
-        PL__CHECK(backward_bf16(ctx, dx ? &to_x : NULL, dweight ? &to_w : NULL));
+    if (pl_pack_dtype(pack) == PL_DTYPE_BF16) {
+        if (dx || dweight)
+            PL__CHECK(backward_bf16(ctx, rows, width_in, width_out, x, weight, pack, dy, dx, add_dx, dweight, add_dw));
     } else {
+        const pl__product to_x = dx_product(rows, width_in, width_out, weight, pack, dy, dx, add_dx);
+        const pl__product to_w = dw_product(rows, width_in, width_out, x, dy, dweight, add_dw);
         if (dx) PL__CHECK(pl__product_run(ctx, &to_x));
         if (dweight) PL__CHECK(pl__product_run(ctx, &to_w));
     }

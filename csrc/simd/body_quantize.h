@@ -37,6 +37,14 @@ static void to_bf16(const float *x, uint16_t *y, int64_t n)
     for (int64_t j = 0; j < n; j += PL_VL) store_bf16(y + j, bf16_bits(vload_upto(x + j, n - j)), n - j);
 }
 
+static void from_bf16(const uint16_t *x, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t bits = (uint32_t)x[i] << 16;
+        memcpy(y + i, &bits, sizeof bits);
+    }
+}
+
 /* x = q scale + low, where q is 0 at the least element and 255 at the greatest. A row with infinity or NaN gets such a
  * scale, and so do all results that it has a part in. */
 static void quantize_row(const float *x, int64_t n, uint8_t *q, float *scale, float *low)

@@ -76,6 +76,7 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(add_into, (const float *x, float *y, int64_t n))                                                        \
     /* n floats to bfloat16, to the nearest, ties to even */                                                  \
     K(to_bf16, (const float *x, uint16_t *y, int64_t n))                                                      \
+    K(from_bf16, (const uint16_t *x, float *y, int64_t n))                                                    \
     /* a row to whole numbers: x = q scale + low; n > 0 */                                                    \
     K(quantize_row, (const float *x, int64_t n, uint8_t *q, float *scale, float *low))                        \
     /* y[j] = act(sum[j] row col[j] + low col_sum[j] + bias[j]) + residual[j]; bias and residual may be NULL; \
