@@ -16,7 +16,7 @@ LINES = 600
 C_MAY_INCLUDE = {
     "include": set(),
     "core": set(),
-    "dnnl": {"core"},
+    "dnnl": {"core", "simd"},
     "simd": {"core"},
     "ops": {"core", "dnnl", "simd"},
     "py": {"core", "dnnl", "ops"},

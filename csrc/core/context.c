@@ -72,13 +72,13 @@ pl_status pl_context_create(pl_context **context)
     pl_isa isa = detect_isa();
     if (!isa) return pl__fail(PL_STATUS_UNSUPPORTED, "plait needs a processor with AVX2 and FMA");
     if (isa > limit) isa = limit;
-    PL__CHECK(pl__dnnl_start(isa));
+    PL__CHECK(pl__dnnl_start(limit)); /* not isa: what the library knows beyond it is welcome, VNNI for one */
     pl_context *c = pl__small_alloc(sizeof *c);
     if (!c) return pl__fail(PL_STATUS_MEMORY, "out of memory: a context was asked for");
     pthread_once(&once, register_fork_handler);
     c->threads = default_threads();
     c->isa = isa;
-    c->vnni = isa >= PL_ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
+    c->vnni = isa >= PL_ISA_AVX512 && limit > PL_ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
     c->simd = pl__simd_table(isa);
     *context = c;
     return PL_STATUS_OK;

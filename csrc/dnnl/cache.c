@@ -107,7 +107,7 @@ static pl_status plain_md(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, in
     return typed_md(md, rows, cols, row, col, dnnl_f32);
 }
 
-static const dnnl_data_type_t operand_types[PL_DTYPE_COUNT] = {
+const dnnl_data_type_t pl__operand_types[PL_DTYPE_COUNT] = {
     [PL_DTYPE_F32] = dnnl_f32, [PL_DTYPE_BF16] = dnnl_bf16, [PL_DTYPE_S8] = dnnl_s8};
 
 static const struct {
@@ -120,7 +120,7 @@ static const struct {
     [PL_ACT_SIGMOID] = {dnnl_eltwise_logistic, 0},
 };
 
-static pl_status create_desc(const pl__key *key, const_dnnl_memory_desc_t layout, dnnl_primitive_desc_t *desc)
+pl_status pl__matmul_desc(const pl__key *key, const_dnnl_memory_desc_t layout, dnnl_primitive_desc_t *desc)
 {
     pl_status status;
     dnnl_engine_t e;
@@ -129,10 +129,10 @@ static pl_status create_desc(const pl__key *key, const_dnnl_memory_desc_t layout
     dnnl_post_ops_t ops = NULL;
     PL__TRY(pl__dnnl_engine(&e));
     PL__TRY(typed_md(&a, key->m, key->k, key->a_row, key->a_col,
-                    key->operands == PL_DTYPE_S8 ? dnnl_u8 : operand_types[key->operands]));
-    if (!key->packed) PL__TRY(typed_md(&b, key->k, key->n, key->b_row, key->b_col, operand_types[key->operands]));
+                    key->operands == PL_DTYPE_S8 ? dnnl_u8 : pl__operand_types[key->operands]));
+    if (!key->packed) PL__TRY(typed_md(&b, key->k, key->n, key->b_row, key->b_col, pl__operand_types[key->operands]));
     if (key->bias) PL__TRY(plain_md(&bias, 1, key->n, key->n, 1));
-    const dnnl_data_type_t result = key->result == PL_DTYPE_S8 ? dnnl_s32 : operand_types[key->result];
+    const dnnl_data_type_t result = key->result == PL_DTYPE_S8 ? dnnl_s32 : pl__operand_types[key->result];
     PL__TRY(typed_md(&c, key->m, key->n, key->c_row, 1, result));
     D__TRY(dnnl_primitive_attr_create(&attr), "attributes");
     D__TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad mode");
@@ -156,24 +156,6 @@ done:
     return status;
 }
 
-pl_status pl__packed_layout(int64_t k, int64_t n, pl_dtype dtype, dnnl_memory_desc_t *layout)
-{
-    pl_status status;
-    dnnl_memory_desc_t any = NULL;
-    dnnl_primitive_desc_t desc = NULL;
-    pl__key key = {.m = 512, .n = n, .k = k, .a_row = k, .a_col = 1, .c_row = n, .packed = 1, .operands = dtype,
-                   .result = dtype == PL_DTYPE_S8 ? PL_DTYPE_S8 : PL_DTYPE_F32};
-    const dnnl_dims_t dims = {k, n};
-    *layout = NULL;
-    D__TRY(dnnl_memory_desc_create_with_tag(&any, 2, dims, operand_types[dtype], dnnl_format_tag_any), "memory descriptor");
-    PL__TRY(create_desc(&key, any, &desc));
-    D__TRY(dnnl_memory_desc_clone(layout, dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0)), "clone");
-done:
-    if (desc) dnnl_primitive_desc_destroy(desc);
-    if (any) dnnl_memory_desc_destroy(any);
-    return status;
-}
-
 static pl_status create_entry(const pl__key *key, const_dnnl_memory_desc_t layout, pl__entry **entry)
 {
     pl_status status;
@@ -182,7 +164,7 @@ static pl_status create_entry(const pl__key *key, const_dnnl_memory_desc_t layou
     *entry = NULL;
     if (!e) return pl__fail(PL_STATUS_MEMORY, "out of memory: a cached primitive");
     e->key = *key;
-    PL__TRY(create_desc(key, layout, &e->owned_desc));
+    PL__TRY(pl__matmul_desc(key, layout, &e->owned_desc));
     D__TRY(dnnl_primitive_create(&e->primitive, e->owned_desc), "matmul primitive");
     e->desc = e->owned_desc;
     const_dnnl_memory_desc_t scratch = dnnl_primitive_desc_query_md(e->desc, dnnl_query_scratchpad_md, 0);

@@ -44,8 +44,12 @@ void pl__making_unlock(void);
 void pl__table_lock(void);
 void pl__table_unlock(void);
 
-/* Layout of packed weights (k, n): the library's choice for a tall product; NULL when it wants plain ones. */
+extern const dnnl_data_type_t pl__operand_types[PL_DTYPE_COUNT];
+pl_status pl__matmul_desc(const pl__key *key, const_dnnl_memory_desc_t layout, dnnl_primitive_desc_t *desc);
+
+/* layout.c: that of packed weights (k, n), needs pl__making_lock; and whether it is the one of simd/body_pack.h. */
 pl_status pl__packed_layout(int64_t k, int64_t n, pl_dtype dtype, dnnl_memory_desc_t *layout);
+bool pl__layout_of_panels(const_dnnl_memory_desc_t layout, pl_dtype dtype, int64_t k, int64_t n);
 
 /* The primitive for a key, created when missing; `layout` is the packed layout when key.packed. Give it back. */
 pl_status pl__entry_get(const pl__key *key, const_dnnl_memory_desc_t layout, pl__entry **entry, pl__handles **handles);
@@ -75,7 +79,8 @@ typedef struct pl__packed {
     size_t bytes;
 } pl__packed;
 pl_dtype pl__pack_form_dtype(const pl_pack *pack, pl__form form);
-pl_status pl__pack_hold(pl_pack *pack, const pl__product *product, pl__packed **packed); /* NULL: use plain */
+pl_status pl__pack_hold(const pl_context *ctx, pl_pack *pack, const pl__product *product, pl__packed **packed);
+pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dtype, pl__packed **out); /* fill.c */
 void pl__pack_release(pl__packed *packed);
 
 #endif

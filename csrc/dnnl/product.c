@@ -239,7 +239,7 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     /* A form in fewer bits is for rounded rows only. */
     const pl_dtype dtype = p->low ? p->low->dtype : PL_DTYPE_F32;
     if (p->pack && p->long_dim == PL__LONG_M && pl__pack_form_dtype(p->pack, p->form) == dtype)
-        PL__TRY(pl__pack_hold(p->pack, p, &packed));
+        PL__TRY(pl__pack_hold(ctx, p->pack, p, &packed));
     if (p->low) {
         status = packed && packed->dtype == dtype
                      ? pl__product_low(p, packed, threads)

@@ -160,6 +160,9 @@ pl_dtype pl_pack_dtype(const pl_pack *pack);
  * system once a form is made, and come from the file again when somebody reads them. */
 void pl_pack_set_mapped(pl_pack *pack, int mapped);
 int pl_pack_mapped(const pl_pack *pack);
+/* A weight that is going to be trained: drops its forms, and keeps none after its use until those of one version are
+ * used twice. Whoever trains renews once a step, and what a step uses once is memory for nothing. */
+void pl_pack_spare(pl_pack *pack);
 void pl_pack_renew(pl_pack *pack, uint64_t version); /* forms of other versions are stale from now on */
 void pl_pack_destroy(pl_pack *pack);
 size_t pl_pack_bytes(pl_pack *pack);

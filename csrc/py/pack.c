@@ -80,7 +80,16 @@ static int pack_set_mapped(PyObject *self, PyObject *value, void *closure)
     return 0;
 }
 
+static PyObject *pack_spare(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    pl_pack_spare(((Pack *)self)->pack);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef pack_methods[] = {{"renew", pack_renew, METH_O, "Packed forms of other versions are stale now."},
+                                     {"spare", pack_spare, METH_NOARGS,
+                                      "Forms are not kept after their use, until one version's are used twice."},
                                      {0}};
 static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the packed forms made so far.", NULL},
                                     {"mapped", pack_mapped, pack_set_mapped,

@@ -23,6 +23,7 @@
 #include "body_gemm.h"
 #include "body_pairs.h"
 #include "body_transpose.h"
+#include "body_pack.h"
 #include "body_attention.h"
 #include "body_attention_back.h"
 

@@ -84,6 +84,11 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(dequantize_row, (const int32_t *sum, int64_t n, float row, float low, const float *col,                 \
                        const float *col_sum, const float *bias, int activation, const float *residual,        \
                        float *y))                                                                             \
+    /* panels of packed weights, see body_pack.h */                                                           \
+    K(pack_columns, (const float *x, int64_t x_row, int64_t columns, int64_t units, float *to))               \
+    K(pack_rows, (const float *x, int64_t x_row, int64_t rows, int64_t columns, int pairs, float *to))        \
+    /* a weight's row to whole numbers: x = q scale, and the sum of q */                                      \
+    K(quantize_weight, (const float *x, int64_t n, int8_t *q, float *scale, float *sum))                      \
     /* one block of queries of one sample, one head */                                                        \
     K(attention_forward, (const pl__attention *a, const pl__attention_task *t, int64_t head,                  \
                           const pl__attention_result *r, float *scratch))                                     \

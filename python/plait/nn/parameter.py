@@ -86,6 +86,8 @@ class Parameter(Tensor):
             gradient[...] = self._buffer
         self._buffer, self._arena = gradient, values
         self._unmap()
+        if self.pack is not None:
+            self.pack.spare()
         self._house(master)
 
     # ---- writing
