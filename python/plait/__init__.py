@@ -13,6 +13,7 @@ from plait._version import __version__
 from plait.gradcheck import GradcheckError, gradcheck
 from plait.ops._apply import seed
 from plait.ops.custom import operator
+from plait.ops.recompute import checkpoint
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor, no_grad
 
@@ -35,6 +36,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "as_stream",
+    "checkpoint",
     "create_model",
     "data",
     "empty_cache",
