@@ -410,3 +410,21 @@ def test_memory_is_that_of_one_block_and_of_the_rows_between():
     assert saved > 10 * depth * between
     assert less < (1.25 * depth + 30) * between
     assert less < saved / 3
+
+
+def test_packed_weights_do_not_outlast_a_call_unless_they_are_frozen():
+    block = nn.EncoderBlock(64, 4)
+    block.mlp.fc1.weight.requires_grad = False
+    rows = RNG.standard_normal((200, 64)).astype(np.float32)
+    stream = plait.Stream(rows, [0, 200])
+
+    def packed():
+        return {name for name, p in block.named_parameters() if p.pack is not None and p.pack.nbytes}
+
+    loss = ops.sum(block(stream).rows)
+    everything = packed()
+    del loss
+    loss = ops.sum(plait.checkpoint(block, stream).rows)
+    assert len(everything) == 4 and packed() == {"mlp.fc1.weight"}
+    loss.backward()
+    assert packed() == {"mlp.fc1.weight"}

@@ -18,9 +18,9 @@ def checkpoint(function, *inputs):
 
     Chen et al., arXiv 1604.06174. The result and all gradients are the same in every bit as those of
     ``function(*inputs)``, dropout included. A deep model whose blocks are called so needs the memory of one block and
-    of the blocks' inputs, for the time of one more forward: about a third more of a training step. Functions may call
-    ``checkpoint`` themselves. Where nothing is recorded (``no_grad``, or nothing that requires a gradient) it is a
-    plain call.
+    of the blocks' inputs, for the time of one more forward: about a third more of a training step. Packed forms of the
+    weights that it trains do not outlast a call either. Functions may call ``checkpoint`` themselves. Where nothing is
+    recorded (``no_grad``, or nothing that requires a gradient) it is a plain call.
 
     Parameters
     ----------
@@ -66,14 +66,16 @@ def checkpoint(function, *inputs):
         return result
     shapes = [t.shape for t in outputs]
     watched, before = _met(outputs, begin)
+    trained = [t for t, _ in watched if t.requires_grad and t.pack is not None]
+    _unpack(trained)
     lock = _core.Lock(*[a.data if isinstance(a, Tensor) else a for a in _arrays(inputs)])
 
     def again(lock=lock):
-        begin, enabled = next(_order), _mode.enabled
-        _mode.enabled = True
+        end = Node("checkpoint", (), lambda *_: _unpack(trained), 0, False)
+        enabled, _mode.enabled = _mode.enabled, True
         try:
             with generator.noting(drawn) as redrawn:
-                outputs = _made(function(*inputs), begin)
+                outputs = _made(function(*inputs), end.order)
         finally:
             _mode.enabled = enabled
         if [t.shape for t in outputs] != shapes or len(redrawn) != len(drawn):
@@ -81,7 +83,7 @@ def checkpoint(function, *inputs):
                 f"checkpoint: the function gave tensors of shapes {[t.shape for t in outputs]} and drew random bits "
                 f"{len(redrawn)} times, expected {shapes} and {len(drawn)} as the first time"
             )
-        return outputs
+        return outputs, end
 
     node = _Again("checkpoint", before, again, len(outputs), False, watched)
     for i, t in enumerate(outputs):
@@ -94,6 +96,13 @@ class _Again(Node):
 
     __slots__ = ()
     expands = True
+
+
+def _unpack(parameters):
+    """Drops packed forms of weights; they are made again when they are needed."""
+    for p in parameters:
+        p.pack.renew(p.version + 1)
+        p.pack.renew(p.version)
 
 
 def _arrays(value):
