@@ -26,6 +26,7 @@ _NAMES = {
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
     "load": ("plait.io", "load_model"),
+    "quantize": ("plait.quantization", "quantize"),
     "show_config": ("plait.config", "show_config"),
 }
 
@@ -54,6 +55,7 @@ __all__ = [
     "ops",
     "optim",
     "processing",
+    "quantize",
     "reference",
     "search",
     "seed",

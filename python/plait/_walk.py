@@ -74,8 +74,8 @@ def _send(t, g, owned, pending, heap):
 
 def _expand(run, gradients, pending, heap):
     """Makes the outputs of a node again and hands their gradients on. What made them is newer than all that is pending,
-    so that it is visited next, and sums come in the same order as if it had been on the tape from the start. The last of
-    it is the node `end`, which is older than the rest."""
+    so that it is visited next, and sums come in the same order as if it had been on the tape from the start. The node
+    `end` is older than the rest of it and comes last."""
     outputs, end = run()
     pending[end] = []
     heapq.heappush(heap, (-end.order, end))
