@@ -26,7 +26,7 @@ class Work(NamedTuple):
     """A function to time, and what one call of it does."""
 
     call: Callable
-    count: float  # of units
+    amount: float  # of units
     unit: str
     flops: float  # 0: not told
 

@@ -131,7 +131,7 @@ def _measure(case, precision):
         "ms": 1e3 * seconds,
         "fastest_ms": 1e3 * min(times),
         "calls": len(times),
-        "per_second": work.count / seconds,
+        "per_second": work.amount / seconds,
         "unit": work.unit,
         "gflops": work.flops / seconds / 1e9 if work.flops else None,
     }
