@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 
 benchmarks/ in the source tree has more cases, and other libraries beside plait."""
 
-_SECONDS = 0.8  # least time for the calls of one case
+_SECONDS = 0.5  # least time for the calls of one case
 _CALLS = (3, 200)  # least and most calls
 _QUIET = 0.05  # share of the machine that others may take
 
