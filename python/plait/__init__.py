@@ -13,6 +13,7 @@ from plait._version import __version__
 from plait.gradcheck import GradcheckError, gradcheck
 from plait.ops._apply import seed
 from plait.ops.custom import operator
+from plait.ops.recompute import checkpoint
 from plait.stream import Stream, as_stream
 from plait.tensor import Tensor, no_grad
 
@@ -25,6 +26,7 @@ _NAMES = {
     "create_model": ("plait.models", "create_model"),
     "list_models": ("plait.models", "list_models"),
     "load": ("plait.io", "load_model"),
+    "quantize": ("plait.quantization", "quantize"),
     "show_config": ("plait.config", "show_config"),
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "as_stream",
+    "checkpoint",
     "create_model",
     "data",
     "empty_cache",
@@ -52,6 +55,7 @@ __all__ = [
     "ops",
     "optim",
     "processing",
+    "quantize",
     "reference",
     "search",
     "seed",

@@ -27,6 +27,11 @@ def walk(root, index, grad):
         for t, version in node.watched:
             if t.version != version:
                 raise RuntimeError(f"{node.name}: a parameter of shape {t.shape} was changed since forward")
+        if node.expands:
+            node.inputs, node.run, node.watched = (), None, ()
+            _expand(run, pending.pop(node), pending, heap)
+            del run, inputs
+            continue
         douts = tuple([None if d is None else d[0] for d in pending.pop(node)])
         dins, wanted, accumulate = _places(inputs, pending) if node.fresh else (None, 0, 0)
         grads = run(douts, dins, wanted, accumulate)
@@ -52,13 +57,31 @@ def _deliver(node, inputs, dins, grads, pending, heap):
             raise ValueError(f"{node.name}: the gradient of input {i} has shape {g.shape}, expected {t.shape}")
         if parent is None:
             t._collect(g, node.fresh)
-            continue
-        slots = pending.get(parent)
-        if slots is None:
-            slots = pending[parent] = [None] * parent.n_out
-            heapq.heappush(heap, (-parent.order, parent))
-        slot = slots[t._index]
-        slots[t._index] = (g, node.fresh) if slot is None else _sum(*slot, g)
+        else:
+            _send(t, g, node.fresh, pending, heap)
+
+
+def _send(t, g, owned, pending, heap):
+    """Adds a gradient to what is pending for the node that made a tensor."""
+    parent = t._node
+    slots = pending.get(parent)
+    if slots is None:
+        slots = pending[parent] = [None] * parent.n_out
+        heapq.heappush(heap, (-parent.order, parent))
+    slot = slots[t._index]
+    slots[t._index] = (g, owned) if slot is None else _sum(*slot, g)
+
+
+def _expand(run, gradients, pending, heap):
+    """Makes the outputs of a node again and hands their gradients on. What made them is newer than all that is pending,
+    so that it is visited next, and sums come in the same order as if it had been on the tape from the start. The node
+    `end` is older than the rest of it and comes last."""
+    outputs, end = run()
+    pending[end] = []
+    heapq.heappush(heap, (-end.order, end))
+    for t, slot in zip(outputs, gradients, strict=True):
+        if slot is not None:
+            _send(t, *slot, pending, heap)
 
 
 def _places(inputs, pending):

@@ -68,10 +68,13 @@ class Node:
 
     ``run(douts, dins, wanted, accumulate)`` returns a gradient for each input. ``fresh`` says that the arrays it
     returns belong to nobody else, and that it can write or add into ``dins`` itself; other nodes get no ``dins``.
-    ``watched`` are the inputs that count their writes, trained or not, with their counts.
+    ``watched`` are the inputs that count their writes, trained or not, with their counts. The ``run()`` of a node that
+    ``expands`` makes its outputs again, recorded, and they take its place on the tape; it also gives a node to visit
+    when backward is through with them.
     """
 
     __slots__ = ("fresh", "inputs", "n_out", "name", "order", "run", "watched")
+    expands = False
 
     def __init__(self, name, inputs, run, n_out, fresh, watched=()):
         self.name = name

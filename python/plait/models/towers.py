@@ -41,8 +41,7 @@ class _Tower(Module):
         return 0 if parts[0] in _BEFORE_BLOCKS else 1 + len(self.encoder.blocks)
 
     def _blocks(self, x, norm):
-        for block in self.encoder.blocks:
-            x = block(x)
+        x = self.encoder.before_norm(x)
         return self.encoder.norm(x) if norm and self.encoder.norm is not None else x
 
     def _projected(self, rows):

@@ -9,6 +9,7 @@ from plait.nn.attention import CrossAttention, SelfAttention
 from plait.nn.layers import MLP, Dropout, GatedMLP, LayerNorm, RMSNorm
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
+from plait.ops.recompute import checkpoint
 from plait.stream import as_stream
 
 __all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
@@ -152,6 +153,10 @@ class Encoder(Module):
     ----------
     depth : int
     width, heads : int
+    checkpoint : bool
+        In training, keep the rows between the blocks only, and compute each block again in backward, see
+        ``plait.checkpoint``. An attribute as well, which is not saved with a model; ``Module.set_checkpointing`` sets
+        it everywhere.
     **options
         Of ``EncoderBlock``.
 
@@ -164,18 +169,25 @@ class Encoder(Module):
     (5, 16)
     """
 
-    def __init__(self, depth, width, heads, **options):
+    def __init__(self, depth, width, heads, checkpoint=False, **options):
         super().__init__()
+        self.checkpoint = bool(checkpoint)
         self.blocks = [EncoderBlock(width, heads, **options) for _ in range(depth)]
         norm, eps = options.get("norm", LayerNorm), options.get("eps", 1e-5)
         self.norm = norm(width, eps) if options.get("pre_norm", True) else None
 
     def forward(self, x, caches=None, bias=None):
+        x = self.before_norm(x, caches, bias)
+        return x if self.norm is None else self.norm(x)
+
+    def before_norm(self, x, caches=None, bias=None):
+        """The rows of the last block, as ``forward`` takes them to the norm."""
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"Encoder: got {len(caches)} caches, expected {len(self.blocks)}, one a block")
         for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if caches is None else caches[i], bias=bias)
-        return x if self.norm is None else self.norm(x)
+            cache = None if caches is None else caches[i]
+            x = checkpoint(block, x, cache, bias) if self.checkpoint else block(x, cache, bias)
+        return x
 
 
 class CrossModalBlock(Module):

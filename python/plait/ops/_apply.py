@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 import warnings
 
 import numpy as np
@@ -12,15 +14,47 @@ from plait._array import F32
 from plait.tensor import Node, Tensor, _mode
 
 
+class _Draws(threading.local):
+    noted = None  # a list of what this thread draws
+    again = None  # an iterator over what it draws once more
+
+
 class _Generator:
     """Random bits are named, not drawn: a key for the process, a counter for each call."""
 
     def __init__(self):
         self.seed(0)
+        self._draws = _Draws()
 
     def seed(self, n):
         self.key = n
         self.counter = itertools.count()
+
+    def draw(self):
+        """(key, counter): the name of the next bits."""
+        draws = self._draws
+        if draws.again is None:
+            name = self.key, next(self.counter)
+        else:
+            name = next(draws.again, None)
+            if name is None:
+                raise RuntimeError("checkpoint: the function draws more random bits than the first time")
+        if draws.noted is not None:
+            draws.noted.append(name)
+        return name
+
+    @contextlib.contextmanager
+    def noting(self, again=None):
+        """A list that fills with what this thread draws inside; with `again`, such a list, it draws that once more."""
+        draws, drawn = self._draws, []
+        before = draws.noted, draws.again
+        draws.noted, draws.again = drawn, before[1] if again is None else iter(again)
+        try:
+            yield drawn
+        finally:
+            draws.noted, draws.again = before
+            if again is None and before[0] is not None:
+                before[0].extend(drawn)
 
 
 generator = _Generator()

@@ -318,8 +318,8 @@ def attention(
         "causal": causal,
         "bf16": _is_bf16(precision),
     }
-    counter = next(generator.counter) if dropout else 0
-    out = apply(_attention, inputs, attrs, generator.key, counter)
+    key, counter = generator.draw() if dropout else (0, 0)
+    out = apply(_attention, inputs, attrs, key, counter)
     if not return_weights:
         return out
     arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]

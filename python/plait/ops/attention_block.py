@@ -107,6 +107,6 @@ def attention_block(
     )
     if not dropout and not residual_dropout:
         return apply(_attention_block, inputs, attrs)
-    counter = next(generator.counter)  # of the attention weights; the branch has the next one
-    next(generator.counter)
-    return apply(_attention_block, inputs, attrs, generator.key, counter)
+    key, counter = generator.draw()  # of the attention weights; the branch has the next one
+    generator.draw()
+    return apply(_attention_block, inputs, attrs, key, counter)

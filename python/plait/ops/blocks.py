@@ -71,4 +71,4 @@ def mlp_block(
     inputs = (x, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
     if not residual_dropout:
         return apply(_mlp_block, inputs, attrs)
-    return apply(_mlp_block, inputs, attrs, generator.key, next(generator.counter))
+    return apply(_mlp_block, inputs, attrs, *generator.draw())

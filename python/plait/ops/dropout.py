@@ -44,4 +44,4 @@ def dropout(x, p=0.5, training=True):
     """
     if isinstance(x, Tensor) and x.dtype.kind == "f" and (not training or p == 0) and 0 <= p < 1:
         return x
-    return apply(_dropout, (x,), {"p": p, "training": training}, generator.key, next(generator.counter))
+    return apply(_dropout, (x,), {"p": p, "training": training}, *generator.draw())
