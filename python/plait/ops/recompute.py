@@ -101,8 +101,7 @@ class _Again(Node):
 def _unpack(parameters):
     """Drops packed forms of weights; they are made again when they are needed."""
     for p in parameters:
-        p.pack.renew(p.version + 1)
-        p.pack.renew(p.version)
+        p.pack.spare()
 
 
 def _arrays(value):
