@@ -45,9 +45,9 @@ def wait_until_idle(limit=60):
     return True
 
 
-def run(python, script, name):
+def run(python, script, name, threads=2):
     """JSON of one process, or None when it cannot run there."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([python, str(HERE / script), name], capture_output=True, text=True, env=environment)
     if done.returncode:
         print(f"{script} {name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)

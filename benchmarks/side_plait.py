@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 
@@ -217,7 +218,7 @@ def overhead():
 
 
 if __name__ == "__main__":
-    plait.set_num_threads(2)
+    plait.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if sys.argv[1] == "overhead":
         print(json.dumps(overhead()))
     else:

@@ -52,19 +52,22 @@ MiniLM above is the real model, its 200 sentences are captions of COCO, tokenise
   processor, which keeps proportions, is not taken over: pass pixels, or set `model.processor`.
 * **BERT family**: without `modules.json` the mean of the last hidden states, not normalised, as sentence-transformers
   does. With it pooling, dense layers, norms, prompts and the limit of tokens are those of the folder.
+* **MPNet**: every layer adds the bias that the file has for the bucket of the distance between two tokens.
 * **DINOv2** takes pictures of any size (positions are interpolated as in its library), others with
   `plait.load(folder, image_size=...)`.
 * **Heads for other tasks** (`classifier`, `cls`, `pooler`, masked tokens) are not used, but kept: `model.save` writes
   them back, so that the folder is whole for the library that it came from. Weights are written as float32.
+* **Another `model.tokenizer` or `model.processor`** is saved in place of the folder's own; what the files of that
+  kind of folder cannot say is refused before anything is written.
 * `plait.load(folder, strict=False)` gives `(model, result)`: `result.missing` begin as in a new model,
   `result.unexpected` were left over; both are logged.
 
 ## What does not load
 
-ResNet towers of CLIP, text towers of open_clip that are other libraries' models (`hf_model_name`), relative or rotary
-positions in BERT-like models (MPNet, ELECTRA with a factorised embedding, ModernBERT), CLAP's audio tower (its tensors
-are carried along), decoders. Each is refused by a message that names the key. Approximate differences to expect from
-other sources: another Pillow or JPEG decoder gives pictures that differ in the last bit of some pixels.
+ResNet towers of CLIP, text towers of open_clip that are other libraries' models (`hf_model_name`), BERT's
+relatives with other layers (ELECTRA with a factorised embedding, rotary positions as in ModernBERT), CLAP's audio tower
+(its tensors are carried along), decoders. Each is refused by a message that names the key. Approximate differences to
+expect from other sources: another Pillow or JPEG decoder gives pictures that differ in the last bit of some pixels.
 """
 
 ROWS = [
@@ -76,6 +79,7 @@ ROWS = [
      "transformers", ("siglip_text", "siglip_vision")),
     ("`bert`, `roberta`, `xlm-roberta`, `camembert`, `distilbert`", "text encoders, MiniLM among them", "TextEncoder",
      "transformers", ("bert", "roberta", "xlm_roberta", "distilbert")),
+    ("`mpnet`", "MPNet, all-mpnet-base-v2 among them", "TextEncoder", "transformers", ("mpnet",)),
     ("`modules.json`", "sentence-transformers folders over those", "TextEncoder", "sentence-transformers", ("st_",)),
     ("`vit`", "ViT", "ImageEncoder", "transformers", ("vit",)),
     ("`dinov2`, `dinov2_with_registers`", "DINOv2", "ImageEncoder", "transformers", ("dinov2",)),

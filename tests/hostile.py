@@ -167,6 +167,18 @@ def roberta():
     return folder
 
 
+def mpnet():
+    shapes = {f"embeddings.{name}_embeddings.weight": (rows, WIDTH)
+              for name, rows in (("word", WORDS), ("position", LENGTH))}  # fmt: skip
+    shapes |= norm("embeddings.LayerNorm") | {"encoder.relative_attention_bias.weight": (32, 2)}
+    names = [f"attention.attn.{x}" for x in "qkvo"] + ["attention.LayerNorm", *BERT_LAYER[-3:]]
+    config = bert()["config.json"] | {
+        "model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32
+    }  # fmt: skip
+    del config["type_vocab_size"]
+    return {"config.json": config, "model.safetensors": tensors(**shapes, **layer("encoder.layer.0.", names))}
+
+
 def sentence():
     folder = bert()
     kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense", "3_Normalize": "Normalize"}
@@ -258,7 +270,9 @@ def openai():
     return {"model.safetensors": openai_names(WIDTH)}
 
 
-FAMILIES = {f.__name__: f for f in (clip, sharded, siglip, bert, roberta, sentence, vit, dinov2, open_clip, openai)}
+FAMILIES = {
+    f.__name__: f for f in (clip, sharded, siglip, bert, roberta, mpnet, sentence, vit, dinov2, open_clip, openai)
+}
 
 
 # ---------------------------------------------------------------- on the disk

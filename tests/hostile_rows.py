@@ -94,6 +94,13 @@ ABSURD = {
         ("pad_token_id", LENGTH, "max_position_embeddings"), ("pad_token_id", 2**24, "max_position_embeddings"),
         ("pad_token_id", -1, "pad_token_id"), ("max_position_embeddings", 1, "max_position_embeddings"),
     ],
+    ("mpnet", "config.json"): [
+        ("relative_attention_num_buckets", 64, "relative_attention_num_buckets is 64, .*expected 32"),
+        ("relative_attention_num_buckets", "32", "relative_attention_num_buckets"),
+        ("max_position_embeddings", 2, "max_position_embeddings is 2, expected more than 2"),
+        ("max_position_embeddings", LENGTH - 1, "position_embedding"),
+        ("num_attention_heads", 4, "relative_attention_bias"),
+    ],
     ("vit", "config.json"): [
         ("qkv_bias", False, "bias is not part"), ("image_size", [8, 12], "image_size"), ("patch_size", 0, "patch_size"),
         ("hidden_act", "__import__('os').system", "hidden_act"),

@@ -1,5 +1,6 @@
 """Pictures from files and arrays: what is opened, as which pixels, and what is refused."""
 
+import errno
 import io
 import os
 import re
@@ -311,9 +312,46 @@ def test_special_files_are_errors_and_nobody_waits(tmp_path):
     for path in (tmp_path / "pipe", tmp_path / "link", tmp_path / "loop", tmp_path, "/dev/zero"):
         with pytest.raises(ValueError, match="expected a regular file"):
             open_picture(path)
-    (tmp_path / "dangling").symlink_to("nothing")
-    with pytest.raises(FileNotFoundError, match="nothing"):
-        open_picture(tmp_path / "dangling")
+
+
+BEHIND_LINKS = {
+    # what the link leads to, made in a folder -> what is raised
+    "nothing": (lambda path: None, FileNotFoundError, "no such file"),
+    "a folder": (lambda path: path.mkdir(), ValueError, "expected a regular file"),
+    "a pipe": (os.mkfifo, ValueError, "expected a regular file"),
+    "text": (lambda path: path.write_text("no"), ValueError, "not a JPEG"),
+    "half a picture": (lambda path: path.write_bytes(encoded(pil(SCENE))[:60]), ValueError, "broken"),
+}
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("kind", BEHIND_LINKS)
+def test_messages_name_the_path_that_was_given(tmp_path, monkeypatch, kind, relative):
+    make, error, message = BEHIND_LINKS[kind]
+    make(tmp_path / "target")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link.png").symlink_to("../target")
+    (tmp_path / "album").symlink_to("folder")
+    monkeypatch.chdir(tmp_path)
+    path = "album/link.png" if relative else str(tmp_path / "album/link.png")
+    with pytest.raises(error, match=message) as caught:
+        open_picture(path)
+    text = str(caught.value)
+    assert path in (text.split(": ")[0], text.split(": ")[-1].strip("'"))
+    assert "target" not in text and "folder/" not in text
+
+
+def test_an_error_of_the_system_names_the_path_that_was_given(tmp_path, monkeypatch):
+    (tmp_path / "target").write_bytes(b"")
+    (tmp_path / "link.png").symlink_to("target")
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError) as caught:
+        open_picture(tmp_path / "link.png")
+    assert caught.value.filename == str(tmp_path / "link.png")
 
 
 def test_a_file_that_is_too_long_is_not_read(tmp_path):

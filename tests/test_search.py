@@ -453,6 +453,9 @@ def test_batches_go_through_all_in_order(path, monkeypatch, rows, page):
         for ids, v, m in seen:
             assert np.array_equal(v, vectors[[NASTY.index(i) for i in ids]])
             assert [d["n"] for d in m] == [NASTY.index(i) for i in ids]
+        bare = list(index.batches(rows, vectors=False))
+        assert [v for _, v, _ in bare] == [None] * len(seen)
+        assert [(ids, m) for ids, _, m in bare] == [(ids, m) for ids, _, m in seen]
         few = [i for ids, _, _ in index.batches(rows, filter="n < 4 or n == 10") for i in ids]
         assert few == sorted([*NASTY[:4], NASTY[10]])
         with pytest.raises(ValueError, match="expected 1 to 5000"):

@@ -74,6 +74,7 @@ WRONG = {
     "filter-empty": (ValueError, "filter is empty", lambda i: i.search(ROWS, filter="")),
     "fields-text": (TypeError, "fields is 'n', expected a list", lambda i: i.search(ROWS, fields="n")),
     "fields-vector": (ValueError, "fields holds 'vector'", lambda i: i.search(ROWS, fields=["n", "vector"])),
+    "vectors-text": (TypeError, "vectors is 'no', expected True or False", lambda i: i.batches(vectors="no")),
     "vector": (ValueError, "'image' is no vector field", lambda i: i.search(ROWS, vector="image")),
 }  # fmt: skip
 

@@ -1,7 +1,10 @@
 """Models written by transformers, open_clip and sentence-transformers, loaded by plait, and loaded by them again."""
 
+import json
+
 import numpy as np
 import pytest
+import tiny
 import zoo
 import zoo_check
 
@@ -66,6 +69,42 @@ def test_the_library_loads_what_plait_saves(row, tmp_path):
             assert torch.equal(tensor, again[name]), name
     for name, values in zoo_build.expected(row, model).items():
         np.testing.assert_array_equal(values, due[name], err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet"])
+def test_transformers_reads_another_tokenizer_that_was_put_in(family, tmp_path):
+    pytest.importorskip("tokenizers", reason="the tokenizers package is not installed")
+    words = [*zoo.MPNET_VOCABULARY[:-2], "<mask>"] if family == "mpnet" else zoo.VOCABULARY[:5] + zoo.VOCABULARY[:4:-1]
+    model = plait.load(tiny.sentences(tmp_path / "model"))
+    model.tokenizer = plait.processing.Tokenizer({"vocab.txt": "".join(f"{w}\n" for w in words).encode()}, family)
+    model.save(tmp_path / "again")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "again"))
+    assert [theirs(text).input_ids for text in zoo.SENTENCES] == [
+        ids.tolist() for ids in model.tokenizer.encode(zoo.SENTENCES)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inside", [False, True])
+def test_transformers_reads_another_image_processor_that_was_put_in(inside, tmp_path):
+    pytest.importorskip("PIL", reason="pictures are processed with Pillow")
+    pil = getattr(transformers, "CLIPImageProcessorPil", None)
+    if pil is None:
+        pytest.skip("transformers 5 has the Pillow class that is compared with")
+    folder = tiny.clip(tmp_path / "model")
+    if inside:  # processor_config.json, as transformers 5 writes it
+        old = json.loads((folder / "preprocessor_config.json").read_text())
+        (folder / "preprocessor_config.json").unlink()
+        (folder / "processor_config.json").write_text(json.dumps({"image_processor": old}))
+    model = plait.load(folder)
+    model.processor = plait.processing.ImageProcessor(40, "shortest", crop=32, mean=(0.1, 0.2, 0.3), std=0.5)
+    model.save(tmp_path / "again")
+    theirs = pil.from_pretrained(str(tmp_path / "again"))
+    picture = tiny.picture(3, (50, 70))
+    np.testing.assert_allclose(
+        theirs(picture, return_tensors="np")["pixel_values"], model.processor([picture]), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("row", zoo.OTHERS, ids=lambda row: row.name)

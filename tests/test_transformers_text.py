@@ -32,8 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the other libraries
 RANGES = [(0, 32), (32, 127), (0x80, 0x250), (0x300, 0x370), (0x370, 0x530), (0x590, 0x700), (0x900, 0x980),
           (0xE00, 0xE80), (0x1100, 0x1200), (0x2000, 0x2070), (0x2100, 0x27C0), (0x3000, 0x3100), (0x4E00, 0x5000),
           (0xAC00, 0xD7A4), (0xFB00, 0xFE10), (0xFF00, 0xFFF0), (0x1F300, 0x1F700)]  # fmt: skip
-SPECIAL = ["<s>", "</s>", "<|endoftext|>", "<|startoftext|>", "<|ENDOFTEXT|>", "[CLS]", "[SEP]", "[MASK]", "[UNK]",
-           "<mask>", "<pad>", "<unk>", "<eos>", "<bos>", "<extra_id_3>", "NEW", "new", "a", "cat", "it's"]  # fmt: skip
+SPECIAL = ["<s>", "</s>", "<S>", "<|endoftext|>", "<|startoftext|>", "<|ENDOFTEXT|>", "[CLS]", "[SEP]", "[MASK]",
+           "[UNK]", "<Mask>", "<mask>", "<pad>", "<unk>", "<eos>", "<bos>", "<extra_id_3>", "NEW", "new", "a", "cat",
+           "it's"]  # fmt: skip
 FIXED = ["", " ", "   ", "a", "\x00", "a\x00b", "\x7f\x80", "\u00e9 e\u0301", "\u65e5\u672c\u8a9e\u30c6\u30b9\u30c8",
          "\ud55c\uad6d\uc5b4 \u1112\u1161\u11ab", "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd",
          "&lt;b&gt; &amp;amp;", "\u0130I\u0131i \u03a3\u0391\u03a3 \xdf \ufb01 \u212b", "[CLS] a [SEP]", "x" * 300,
@@ -175,6 +176,10 @@ def bert():
     return {"vocab.txt": VOCAB}
 
 
+def mpnet():
+    return {"vocab.txt": b"<s>\n<pad>\n</s>\n<unk>\n" + VOCAB + b"<mask>\n"}
+
+
 def bytes_json():
     return {"tokenizer.json": byte_level().to_str().encode()}
 
@@ -214,6 +219,19 @@ FOLDERS = {
     ),
     "bert, other tokens": (
         "bert", bert, {"pad_token": "[unused3]", "additional_special_tokens": ["[unused5]", "NEW"]}, "bert"
+    ),
+    "mpnet, no config": ("mpnet", mpnet, None, "mpnet"),
+    "mpnet": (
+        "mpnet", mpnet, {"do_lower_case": True, "model_max_length": 512, "tokenizer_class": "MPNetTokenizer"}, "mpnet"
+    ),
+    "mpnet, case kept": (
+        "mpnet", mpnet, {"do_lower_case": False, "mask_token": {"__type": "AddedToken", **MASK}}, "mpnet"
+    ),
+    "mpnet, old files": (
+        "mpnet",
+        with_files(mpnet, special_tokens_map={"mask_token": MASK, "bos_token": "<s>", "unk_token": "[UNK]"}),
+        {"tokenizer_class": "MPNetTokenizer", "strip_accents": None},
+        "mpnet",
     ),
     "distilbert": ("distilbert", bert, {"tokenizer_class": "DistilBertTokenizerFast"}, "distilbert"),
     "roberta, no config": ("roberta", roberta_files, None, "roberta"),

@@ -152,6 +152,12 @@ BERT = [
     Row("roberta_pad_3", "bert", "RobertaModel", _bert(pad_token_id=3)),
     Row("distilbert", "bert", "DistilBertModel", _DISTIL),
     Row("distilbert_masked_lm", "bert", "DistilBertForMaskedLM", _DISTIL | {"activation": "relu"}),
+    Row("mpnet", "bert", "MPNetModel", _bert(layer_norm_eps=1e-5)),
+    Row("mpnet_long", "bert", "MPNetModel", _bert(  # longer than the 128 tokens from which on distances are alike
+        max_position_embeddings=183, hidden_size=72, num_attention_heads=3, intermediate_size=90, num_hidden_layers=2,
+        hidden_act="relu", layer_norm_eps=1e-3)),
+    Row("mpnet_masked_lm", "bert", "MPNetForMaskedLM", _bert()),
+    Row("mpnet_bf16", "bert", "MPNetModel", _bert(), {"dtype": "bfloat16"}),
 ]  # fmt: skip
 
 VIT = [
@@ -239,12 +245,12 @@ SENTENCE = [
     Row("st_limit", "sentence", "BertModel", {"pooling": "mean", "limit": 24, "lower": True}),
     Row("st_old", "sentence", "BertModel", {"pooling": "mean", "after": ["Normalize"], "old": True, "limit": 32}),
     Row("st_distilbert", "sentence", "DistilBertModel", {"pooling": "mean", "after": ["Normalize"]}),
+    Row("st_mpnet", "sentence", "MPNetModel", {"pooling": "mean", "after": ["Normalize"]}),
 ]  # fmt: skip
 
 # Relatives that plait does not load, and says so.
 OTHERS = [
     Row("electra_narrow", "bert", "ElectraModel", _bert(embedding_size=32, layer_norm_eps=1e-3)),
-    Row("mpnet", "bert", "MPNetModel", _bert(layer_norm_eps=1e-3)),
     Row("deit", "vit", "DeiTModel", _vit()),
 ]
 
@@ -257,6 +263,7 @@ VOCABULARY = [
     "red", "picture", "house", "find", "##s", "##ing", "run",
 ]  # fmt: skip
 VOCABULARY = list(dict.fromkeys(VOCABULARY))
+MPNET_VOCABULARY = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", *VOCABULARY[5:], "<mask>"]
 SENTENCES = [
     "a picture of a cat", "the dog runs", "A red House, in 1984!", "", "find the cat's house: it is on the red dog",
     "caf\u00e9 \u732b", "dog", "sitting in the house",

@@ -15,8 +15,12 @@ _MODES = {
 }  # fmt: skip
 
 
+def vocabulary(row):
+    return zoo.MPNET_VOCABULARY if row.cls == "MPNetModel" else zoo.VOCABULARY
+
+
 def tower_config(row):
-    sizes = {"vocab_size": len(zoo.VOCABULARY), "max_position_embeddings": 64}
+    sizes = {"vocab_size": len(vocabulary(row)), "max_position_embeddings": 64}
     return next(r for r in zoo.BERT if r.cls == row.cls).config | sizes
 
 
@@ -26,10 +30,11 @@ def build(row, folder):
     torch.manual_seed(0)
     tower = folder.parent / f"{folder.name}-tower"
     cls(cls.config_class(**tower_config(row))).save_pretrained(tower)
-    (tower / "vocab.txt").write_text("\n".join(zoo.VOCABULARY) + "\n")
-    transformers.BertTokenizerFast(str(tower / "vocab.txt"), do_lower_case=True, model_max_length=64).save_pretrained(
-        tower
-    )
+    (tower / "vocab.txt").write_text("\n".join(vocabulary(row)) + "\n")
+    kind, longest = transformers.BertTokenizerFast, 64
+    if row.cls == "MPNetModel":
+        kind, longest = transformers.MPNetTokenizer, 62
+    kind(str(tower / "vocab.txt"), do_lower_case=True, model_max_length=longest).save_pretrained(tower)
     parts = [
         modules.Transformer(str(tower), max_seq_length=config.get("limit"), do_lower_case=config.get("lower", False)),
         modules.Pooling(48, config["pooling"], include_prompt=config.get("include_prompt", True)),

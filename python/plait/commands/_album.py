@@ -96,7 +96,7 @@ class Album:
     def stored(self) -> dict:
         """{path: (bytes, time of the last change)} of the pictures in the index."""
         found: dict = {}
-        for ids, _, facts in self.index.batches(5000):
+        for ids, _, facts in self.index.batches(5000, vectors=False):
             found.update(zip(ids, [(row.get("size"), row.get("mtime")) for row in facts], strict=True))
         return found
 

@@ -18,7 +18,7 @@ _MARK = ".tmp-"  # .<name>.tmp-<pid>-<random>, beside the target so that a renam
 _STALE_SECONDS = 3600
 
 
-def open_regular(path, folder: int | None = None) -> int:
+def open_regular(path, folder: int | None = None, name=None) -> int:
     """A file descriptor for reading a regular file: not a link, folder, pipe or device.
 
     Parameters
@@ -26,6 +26,8 @@ def open_regular(path, folder: int | None = None) -> int:
     path : path-like
     folder : int, optional
         Descriptor of the folder that a relative `path` starts from.
+    name : path-like, optional
+        What messages call the file; default `path`.
 
     Raises
     ------
@@ -34,18 +36,19 @@ def open_regular(path, folder: int | None = None) -> int:
     ValueError
         It is something else than a regular file.
     """
+    name = path if name is None else name
     try:
         # O_NONBLOCK: opening a named pipe must not wait for its writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(name)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise ValueError(f"{path}: expected a regular file, got a link or a special file") from None
-        raise
+            raise ValueError(f"{name}: expected a regular file, got a link or a special file") from None
+        raise type(error)(error.errno, error.strerror, str(name)) from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise ValueError(f"{path}: expected a regular file, got a folder or a special file")
+        raise ValueError(f"{name}: expected a regular file, got a folder or a special file")
     return fd
 
 

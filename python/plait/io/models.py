@@ -36,7 +36,7 @@ def save_model(model, folder) -> None:
     """Writes a model to a folder, whole or not at all.
 
     A model that came from another library's checkpoint is written in the layout of that, as float32, for that library
-    to load; others in plait's own.
+    to load; others in plait's own. Tokenizer and image processor are those that the model holds now.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def save_model(model, folder) -> None:
 
     Raises
     ------
-    TypeError
-        The model has no configuration.
+    TypeError, ValueError
+        The model has no configuration; or its tokenizer or image processor is one that such a folder has no place for.
+        Nothing is written then.
     FileExistsError
         The folder holds other files, which would be lost.
 
@@ -70,6 +71,15 @@ def save_model(model, folder) -> None:
         return
     config = {"format": _FORMAT, "version": _VERSION, "type": type_name(model), "config": unparse(model.config)}
     tokenizer, processor = getattr(model, "tokenizer", None), getattr(model, "processor", None)
+    if tokenizer is not None and not hasattr(tokenizer, "to_json"):
+        raise TypeError(
+            f"save: model.tokenizer is a {type(tokenizer).__name__}, which plait's own folders have no place for; "
+            "expected a plait.data.WordTokenizer or None"
+        )
+    if processor is not None and not hasattr(processor, "to_config"):
+        raise TypeError(
+            f"save: model.processor is a {type(processor).__name__}, expected a plait.processing.ImageProcessor or None"
+        )
     pictures = None if processor is None else strictjson.dumps(processor.to_config(), _PROCESSOR)
     with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER, _PROCESSOR)) as new:
         (new / _CONFIG).write_bytes(strictjson.dumps(config, _CONFIG))
@@ -84,9 +94,10 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
     """Reads a model from a folder; also known as ``plait.load``.
 
     The folder is one that ``model.save`` wrote, or a checkpoint of another library as its hub or ``save_pretrained``
-    lays it out: transformers (CLIP, SigLIP, SigLIP 2, BERT, RoBERTa, DistilBERT, the text side of CLAP, ViT, DINOv2),
-    sentence-transformers, open_clip, or a file with the names of the original CLIP. docs/checkpoints.md lists them with
-    how exact they are. Weights are mapped and not read: what is never used costs nothing, and processes share it.
+    lays it out: transformers (CLIP, SigLIP, SigLIP 2, BERT, RoBERTa, DistilBERT, MPNet, the text side of CLAP, ViT,
+    DINOv2), sentence-transformers, open_clip, or a file with the names of the original CLIP. docs/checkpoints.md lists
+    them with how exact they are. Weights are mapped and not read: what is never used costs nothing, and processes share
+    it.
 
     The result is in evaluation mode; call ``.train()`` to go on training. Nothing that comes with a model is run: files
     are JSON and safetensors, and others are refused.

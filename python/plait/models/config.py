@@ -9,6 +9,7 @@ from plait.io.schema import choice, flag, integer, number, numbers, section, sec
 __all__ = ["DualEncoderConfig", "HeadConfig", "ImageConfig", "ImageEncoderConfig", "TextConfig", "TextEncoderConfig"]
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid")
+BUCKETS = 32  # of distances between two tokens, see plait.models.positions.buckets
 _MAX_WIDTH = 1 << 16
 _MAX_LAYERS = 1 << 10
 
@@ -99,6 +100,7 @@ class TextConfig:
     types: int = integer(0, 1 << 10, default=0)  # rows of a table of segments, of which texts get the first; 0: none
     first_position: int = integer(0, 1 << 10, default=0)  # row of the table that the first token gets
     input_norm: bool = flag(default=False)  # a norm before the first block
+    relative_bias: bool = flag(default=False)  # all blocks learn one bias of attention a head and bucket of distances
     pool: str = choice("mean", "max", "first", "last", "end", default="mean")  # rows to one; end: the end token
     end_id: int = integer(0, 1 << 24, default=None)  # of the end token; null: the largest id of the text
     pad_id: int = integer(0, 1 << 24, default=None)  # texts are filled up with it to `length`; null: they are not
@@ -118,7 +120,8 @@ class TextConfig:
     def count_parameters(self, embed_dim: int | None) -> int:
         """Parameters of the tower, computed without building it."""
         rows = self.vocabulary + self.length + self.first_position + self.types + 2 * self.input_norm
-        return self.width * rows + _count_blocks(self) + _count_head(self, self.width, embed_dim)
+        extra = self.heads * BUCKETS * self.relative_bias
+        return self.width * rows + extra + _count_blocks(self) + _count_head(self, self.width, embed_dim)
 
 
 @dataclass(frozen=True)

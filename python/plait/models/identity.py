@@ -12,7 +12,6 @@ __all__ = ["fingerprint"]
 
 _WHOLE = 1 << 16  # bytes: tensors up to this size are read whole
 _BLOCK, _BLOCKS = 1 << 12, 16  # of larger ones, these bytes at these many places
-_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")  # beside a tokenizer's own files
 _PROCESSOR = ("resize", "mode", "crop", "max_edge", "resample", "mean", "std", "rescale", "fill", "centre")
 
 
@@ -105,8 +104,9 @@ def _tokenizer(model):
         return hashlib.sha256(json.dumps(made.to_json(), sort_keys=True).encode()).hexdigest()
     else:
         return made if made is None else type(made).__qualname__
+    from plait.processing import Tokenizer
     from plait.processing._tokenizer_families import FILES
 
-    if not any(name in FILES and name not in _SETTINGS for name in files):
+    if not Tokenizer.is_in(files):
         return None  # there is no tokenizer in the folder
     return [family, bool(lower), {name: hashlib.sha256(files[name]).hexdigest() for name in FILES if name in files}]

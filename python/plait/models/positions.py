@@ -1,4 +1,4 @@
-"""Position tables of pictures at other sizes than they were learned at: bicubic interpolation over the grid."""
+"""Where rows are: tables of positions at other sizes than they were learned at, and buckets of distances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 
 from plait import ops
 
-__all__ = ["bicubic", "resized"]
+__all__ = ["bicubic", "buckets", "resized"]
+
+# The least distance of each bucket but the first: one by one up to 8, then 8 * 2^(k/2) rounded up.
+_STARTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91)
 
 
 def bicubic(old: int, new: int, antialias: bool = False) -> np.ndarray:
@@ -77,3 +80,34 @@ def resized(table, leading: int, grid, antialias: bool = False):
         return np.concatenate([table[:leading], cells.reshape(-1, table.shape[1])])
     cells = ops.matmul(np.kron(rows, columns), table[leading:] if leading else table)
     return ops.concat([table[:leading], cells]) if leading else cells
+
+
+def buckets(length: int) -> np.ndarray:
+    """The bucket of each pair of a text's tokens, by how far and in which direction the key is from the query.
+
+    The 32 buckets of T5 (Raffel et al., arXiv 1910.10683, section 2.1), as MPNet has them (Song et al., arXiv
+    2004.09297): 0 to 15 for keys at or before the query, 16 to 31 for keys after it; eight distances have buckets of
+    their own, then each is wider by a factor of the square root of 2, and the last one has all from 91 on.
+
+    Parameters
+    ----------
+    length : int
+        Tokens of the longest text.
+
+    Returns
+    -------
+    (length, length) integer array
+        Queries by keys.
+
+    Examples
+    --------
+    >>> from plait.models.positions import buckets
+    >>> buckets(3)
+    array([[ 0, 17, 18],
+           [ 1,  0, 17],
+           [ 2,  1,  0]])
+    """
+    distances = np.arange(1 - length, length)
+    table = np.searchsorted(_STARTS, abs(distances), side="right") + 16 * (distances > 0)
+    places = np.arange(length)
+    return table[places[None, :] - places[:, None] + length - 1]

@@ -8,14 +8,15 @@ import math
 import numpy as np
 
 from plait import ops
+from plait.models.config import BUCKETS
 from plait.models.intake import check_ids
-from plait.models.positions import resized
+from plait.models.positions import buckets, resized
 from plait.nn import MLP, CrossAttention, Embedding, Encoder, LayerNorm, Linear, Module, Parameter, PatchEmbedding, init
 from plait.stream import Stream
 
 __all__ = ["ImageTower", "MapPool", "TextTower", "initialise"]
 
-_BEFORE_BLOCKS = ("patches", "tokens", "types", "positions", "class_token", "registers", "norm")
+_BEFORE_BLOCKS = ("patches", "tokens", "types", "positions", "class_token", "registers", "norm", "relative")
 
 
 class _Tower(Module):
@@ -40,8 +41,8 @@ class _Tower(Module):
             return 1 + int(parts[2])
         return 0 if parts[0] in _BEFORE_BLOCKS else 1 + len(self.encoder.blocks)
 
-    def _blocks(self, x, norm):
-        x = self.encoder.before_norm(x)
+    def _blocks(self, x, norm, bias=None):
+        x = self.encoder.before_norm(x, bias=bias)
         return self.encoder.norm(x) if norm and self.encoder.norm is not None else x
 
     def _projected(self, rows):
@@ -156,6 +157,8 @@ class TextTower(_Tower):
         rows = config.first_position + config.length
         self.positions = Parameter(init.normal((rows, width), config.position_std))
         self.norm = LayerNorm(width, config.eps) if config.input_norm else None
+        shape = (config.heads, BUCKETS)
+        self.relative = Parameter(init.normal(shape, config.position_std)) if config.relative_bias else None
         self.encoder = _encoder(config, causal=config.causal)
         self.projection = _projection(config, width, embed_dim)
         initialise(self)
@@ -170,7 +173,10 @@ class TextTower(_Tower):
             x = x.with_rows(ops.add(x.rows, self.types[:1]))
         if self.norm is not None:
             x = self.norm(x)
-        return self._blocks(x, True)
+        bias = None
+        if self.relative is not None:
+            bias = ops.RelativeBias(self.relative, buckets(int(x.lengths.max(initial=0))))
+        return self._blocks(x, True, bias)
 
     def pooled(self, ids: Stream, pool: str | None = None):
         """A stream of token ids to one row a sample, without the projection; `pool` in place of the configuration's."""

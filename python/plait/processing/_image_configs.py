@@ -6,7 +6,16 @@ import dataclasses
 
 from plait.io import schema
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "MAX_EDGE", "RESAMPLE", "from_hugging_face", "from_open_clip", "to_hugging_face"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "MAX_EDGE",
+    "RESAMPLE",
+    "from_hugging_face",
+    "from_open_clip",
+    "to_hugging_face",
+    "to_open_clip",
+]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -161,6 +170,18 @@ def from_open_clip(config, size) -> dict:
         "std": options.std,
         "fill": options.fill_color if options.resize_mode == "longest" else 0,
         "centre": "torchvision",
+    }
+
+
+def to_open_clip(size, mode, resample, mean, std, fill) -> dict:
+    """The content of preprocess_cfg that comes closest."""
+    return {
+        "size": list(size),
+        "mean": list(mean or (0.0, 0.0, 0.0)),
+        "std": list(std or (1.0, 1.0, 1.0)),
+        "interpolation": resample,
+        "resize_mode": mode,
+        "fill_color": fill,
     }
 
 

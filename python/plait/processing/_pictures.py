@@ -164,7 +164,7 @@ def _content(path, max_pixels, name):
         raise ValueError(f"{name}: a URL, and those are not opened; expected a path")
     if "\0" in path:
         raise ValueError(f"{name!r}: not a path")
-    fd = open_regular(os.path.realpath(path))
+    fd = open_regular(os.path.realpath(path), name=path)
     size = os.fstat(fd).st_size
     if size > max(_MIN_FILE, _MAX_BYTES_PER_PIXEL * max_pixels):
         os.close(fd)

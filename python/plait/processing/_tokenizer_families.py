@@ -41,6 +41,7 @@ FAMILIES = {
     "roberta": "RobertaTokenizer",
     "clap": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
+    "mpnet": "MPNetTokenizer",
     "t5": "T5Tokenizer",
 }
 _CLIP_TOKENS = {"unk_token": "<|endoftext|>", "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
@@ -51,6 +52,7 @@ _BERT_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]"
                 "mask_token": "[MASK]"}  # fmt: skip
 _ROBERTA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>",
                    "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}  # fmt: skip
+_MPNET_TOKENS = {**_ROBERTA_TOKENS, "unk_token": "[UNK]"}
 _GEMMA_TOKENS = {"unk_token": "<unk>", "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
                  "mask_token": "<mask>"}  # fmt: skip
 
@@ -193,6 +195,7 @@ def _gemma(lower):
 _KINDS = {
     "CLIPTokenizer": _Kind("BPE", _CLIP_TOKENS, _clip, ("bos_token",), ("eos_token",)),
     "BertTokenizer": _Kind("WordPiece", _BERT_TOKENS, _bert, ("cls_token",), ("sep_token",)),
+    "MPNetTokenizer": _Kind("WordPiece", _MPNET_TOKENS, _bert, ("cls_token",), ("sep_token",)),
     "RobertaTokenizer": _Kind("BPE", _ROBERTA_TOKENS, _roberta, ("cls_token",), ("sep_token",)),
     "XLMRobertaTokenizer": _Kind(
         "Unigram", _ROBERTA_TOKENS, _words_behind_underlines(3, "add_prefix_space"), ("bos_token",), ("eos_token",)

@@ -211,6 +211,49 @@ class ImageProcessor:
             self._centre,
         )  # fmt: skip
 
+    def to_open_clip(self) -> dict:
+        """The ``preprocess_cfg`` of ``open_clip_config.json`` with which open_clip does the same.
+
+        With ``centre="transformers"`` open_clip's crop may lie one pixel aside.
+
+        Raises
+        ------
+        ValueError
+            The file cannot say it.
+
+        Examples
+        --------
+        >>> from plait.processing import ImageProcessor
+        >>> ImageProcessor(64, mean=0.5, std=0.5).to_open_clip()
+        {'size': [64, 64], 'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5], 'interpolation': 'bicubic', \
+'resize_mode': 'squash', 'fill_color': 0}
+        """
+        if self.size is not None and self._resample in ("bicubic", "bilinear"):
+            said = configs.to_open_clip(self.size, self._mode, self._resample, self._mean, self._std, self._fill)
+            if self.does_as(self.from_open_clip(said), centre=False):
+                return said
+        raise ValueError(f"{self!r} has no counterpart in open_clip_config.json")
+
+    def does_as(self, other, centre=True) -> bool:
+        """Whether another processor makes the same pixel values of every picture.
+
+        Parameters
+        ----------
+        other : ImageProcessor
+        centre : bool
+            Whether the middle, where it may be either of two pixels, has to be the same one.
+
+        Examples
+        --------
+        >>> from plait.processing import ImageProcessor
+        >>> ImageProcessor(64).does_as(ImageProcessor((64, 64))), ImageProcessor(64).does_as(ImageProcessor(32))
+        (True, False)
+        """
+        steps = ("_resize", "_mode", "_crop", "_max_edge", "_resample", "_fill")
+        same = all(getattr(self, name) == getattr(other, name) for name in steps)
+        centred = not centre or self._window is None or self._centre == other._centre
+        return same and centred and np.array_equal(self._table, other._table)
+
     def __repr__(self):
         parts = {"resize": self._resize, "mode": self._mode, "crop": self._crop, "resample": self._resample}
         return f"ImageProcessor({', '.join(f'{key}={value!r}' for key, value in parts.items())})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from plait.io import strictjson
 from plait.io.folder import Folder
 
 from ._clip_bpe import clip_files
 from ._siglip import SiglipEngine
-from ._tokenizer_families import FILES, flag, plan
+from ._special_tokens import read_object
+from ._tokenizer_families import FAMILIES, FILES, flag, plan
 
 __all__ = ["Tokenizer"]
 
@@ -49,7 +52,7 @@ class Tokenizer:
         Files of a folder by name, see `from_folder`.
     family : str
         ``"clip"``, ``"siglip"``, ``"siglip2"``, ``"bert"``, ``"distilbert"``, ``"roberta"``, ``"clap"``,
-        ``"xlm-roberta"`` or ``"t5"``: whose way to cut texts, where ``tokenizer_config.json`` names none.
+        ``"xlm-roberta"``, ``"mpnet"`` or ``"t5"``: whose way to cut texts, where ``tokenizer_config.json`` names none.
         ``"siglip2"`` makes all lower case, as in training, whatever the files say.
     clean : sequence of str
         What is done to a text first, in this order: ``"unescape"`` (HTML entities, twice), ``"strip"``,
@@ -67,6 +70,8 @@ class Tokenizer:
         ``model_max_length`` of ``tokenizer_config.json``; `encode` doesn't apply it by itself.
     files : dict of str to bytes
         The files as they were, for saving.
+    lower : bool
+        As given.
 
     Raises
     ------
@@ -147,7 +152,7 @@ class Tokenizer:
             with Folder(folder) as opened:
                 return cls.from_folder(opened, family, clean, lower)
         files = {name: data for name, limit in FILES.items() if (data := folder.find(name, limit)) is not None}
-        if all(name in _SETTINGS for name in files):
+        if not cls.is_in(files):
             return None
         return cls(files, family, clean, lower)
 
@@ -187,6 +192,59 @@ class Tokenizer:
     @property
     def files(self):
         return dict(self._files)
+
+    @property
+    def lower(self):
+        return self._lower
+
+    @staticmethod
+    def is_in(files) -> bool:
+        """Whether files by name hold a tokenizer, and not only settings of one."""
+        return any(name in FILES and name not in _SETTINGS for name in files)
+
+    def files_for(self, family):
+        """The files with which `from_folder` gives this tokenizer again.
+
+        They are those that it was made of. What the class was told beside them goes into ``tokenizer_config.json``,
+        but for `lower`, which the files of a tokenizer cannot say.
+
+        Parameters
+        ----------
+        family : str
+            What `from_folder` will be told.
+
+        Returns
+        -------
+        dict of str to bytes
+
+        Raises
+        ------
+        ValueError
+            With this family they would give another tokenizer.
+
+        Examples
+        --------
+        >>> from plait.processing import Tokenizer
+        >>> tokenizer = Tokenizer({"vocab.txt": b"[PAD]\\n[UNK]\\n[CLS]\\n[SEP]\\ncat\\n"}, "bert")
+        >>> list(tokenizer.files_for("bert")), tokenizer.files_for("roberta")["tokenizer_config.json"]
+        (['vocab.txt'], b'{\\n  "tokenizer_class": "BertTokenizer"\\n}\\n')
+        """
+        name, told = "tokenizer_config.json", {}
+        files, config = self.files, read_object(self._files, name)
+        if list(self._clean) != list(config.get("plait_clean", ())):
+            told["plait_clean"] = list(self._clean)
+        if config.get("tokenizer_class") is None and FAMILIES[family] != FAMILIES[self._family]:
+            told["tokenizer_class"] = FAMILIES[self._family]
+        if told:
+            files[name] = strictjson.dumps({**config, **told}, name)
+        elif family == self._family:
+            return files
+        first, again = (
+            dataclasses.replace(plan(*one), config={}) for one in ((self._files, self._family), (files, family))
+        )
+        if first != again:
+            raise ValueError(f"files of a {self._family} tokenizer are read otherwise as those of {family}")
+        return files
 
     def __len__(self):
         """The largest id and one, added tokens included."""

@@ -33,7 +33,7 @@ def export(table, folder):
         held.clear()
 
     with atomic_folder(folder, replaces=older) as new:
-        for ids, arrays, metadata in table.batches("Index.export", min(MAX_ROWS, per_part)):
+        for ids, arrays, metadata in table.batches("Index.export", min(MAX_ROWS, per_part), "", list(layout.vectors)):
             with open(new / f"part-{parts:05d}.jsonl", "ab") as lines:
                 for key, data in zip(ids, metadata, strict=True):
                     lines.write(json.dumps({"id": key, "metadata": data}, ensure_ascii=False).encode() + b"\n")

@@ -91,9 +91,8 @@ class Table:
             yield page
             condition = f"id > {quote(page[-1])}" + (f" and ({filter})" if filter else "")
 
-    def batches(self, what, rows, filter=""):
-        """(ids, dict of arrays, list of metadata) by increasing ids."""
-        names = list(self.layout.vectors)
+    def batches(self, what, rows, filter, names):
+        """(ids, dict of arrays of the vector fields `names`, list of metadata) by increasing ids."""
         for page in self.ids(what, filter):  # by ids, since Milvus Lite goes through the whole index for each page
             for begin in range(0, len(page), rows):
                 found = {row["id"]: row for row in self.find(what, page[begin : begin + rows], ["id", "$meta", *names])}

@@ -445,7 +445,7 @@ class Index:
         hits = [[Hit(i, score, _chosen(metadata.get(i, {}), keys)) for i, score in best] for best in found]
         return hits[0] if next(iter(ones))[0] else hits
 
-    def batches(self, rows=1000, filter=None):
+    def batches(self, rows=1000, filter=None, vectors=True):
         """Goes through the index in the order of the ids, without holding more than a batch.
 
         Rows that are added or removed meanwhile may come or not. A copy of an index is
@@ -456,18 +456,23 @@ class Index:
         rows : int
             Of a batch at most, 1 to 5,000.
         filter : str, optional
+        vectors : bool
+            With False they are not read, which takes half as long.
 
         Yields
         ------
         ids : list
-        vectors : (rows, D) float32 array, or dict of str to such arrays
+        vectors : (rows, D) float32 array, or dict of str to such arrays, or None
         metadata : list of dict
         """
         what = "Index.batches"
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or not 1 <= rows <= MAX_ROWS:
             raise ValueError(f"{what}: rows is {rows!r}, expected 1 to {MAX_ROWS}")
-        batches = self._table.batches(what, int(rows), _checks.check_filter(what, filter))
-        return ((ids, _only(arrays), metadata) for ids, arrays, metadata in batches)
+        if not isinstance(vectors, (bool, np.bool_)):
+            raise TypeError(f"{what}: vectors is {vectors!r}, expected True or False")
+        names = list(self.vectors) if vectors else []
+        batches = self._table.batches(what, int(rows), _checks.check_filter(what, filter), names)
+        return ((ids, _only(arrays) if vectors else None, metadata) for ids, arrays, metadata in batches)
 
     def export(self, folder) -> int:
         """Writes the whole index into a folder of safetensors and JSON files, all or nothing.

@@ -1,4 +1,4 @@
-"""BERT and its kin (Devlin et al., arXiv 1810.04805): RoBERTa, XLM-RoBERTa, MiniLM, DistilBERT, CLAP's text side."""
+"""BERT and its kin (Devlin et al., arXiv 1810.04805): RoBERTa, XLM-RoBERTa, MiniLM, DistilBERT, MPNet, CLAP's text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .fields import ACTIVATION_NAMES, LAYERS, activation, read
 from .keys import KeyTable
 from .plan import Plan
 
-__all__ = ["bert", "clap", "distilbert", "roberta"]
+__all__ = ["bert", "clap", "distilbert", "mpnet", "roberta"]
 
 TOWER = """
 tokens.weight                     embeddings.word_embeddings.weight
@@ -36,6 +36,18 @@ encoder.blocks.#.norm1.*          transformer.layer.#.sa_layer_norm.*
 encoder.blocks.#.mlp.fc1.*        transformer.layer.#.ffn.lin1.*
 encoder.blocks.#.mlp.fc2.*        transformer.layer.#.ffn.lin2.*
 encoder.blocks.#.norm2.*          transformer.layer.#.output_layer_norm.*
+"""
+PERMUTED = """
+tokens.weight                     embeddings.word_embeddings.weight
+positions                         embeddings.position_embeddings.weight
+norm.*                            embeddings.LayerNorm.*
+relative                          encoder.relative_attention_bias.weight              transposed
+encoder.blocks.#.attention.qkv.*  encoder.layer.#.attention.attn.{q,k,v}.*
+encoder.blocks.#.attention.out.*  encoder.layer.#.attention.attn.o.*
+encoder.blocks.#.norm1.*          encoder.layer.#.attention.LayerNorm.*
+encoder.blocks.#.mlp.fc1.*        encoder.layer.#.intermediate.dense.*
+encoder.blocks.#.mlp.fc2.*        encoder.layer.#.output.dense.*
+encoder.blocks.#.norm2.*          encoder.layer.#.output.LayerNorm.*
 """
 IGNORED = r"(.*\.)?(position_ids|token_type_ids)|pooler\..*|cls\..*|lm_head\..*|classifier\..*|qa_outputs\..*"
 
@@ -62,6 +74,13 @@ class Bert:
         "is_decoder": (False, None),
         "add_cross_attention": (False, None),
     }
+
+
+@dataclass(frozen=True)
+class MPNet(Bert):
+    """Keys of ``config.json``."""
+
+    REFUSED: ClassVar[dict] = {**Bert.REFUSED, "relative_attention_num_buckets": (32,)}
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,14 @@ def distilbert(config, weights, folder) -> Plan:
     ignored = IGNORED + r"|vocab_(transform|layer_norm|projector)\..*|pre_classifier\..*"
     table = KeyTable(placed("text", DISTILLED, ""))
     return Plan("text_encoder", {"text": tower}, table, ("", "distilbert."), ignored, "bert")
+
+
+def mpnet(config, weights, folder) -> Plan:
+    """``model_type: mpnet`` (Song et al., arXiv 2004.09297): all layers add one bias by the distance of tokens."""
+    # Positions begin behind row 1, its library's place of padding, whatever pad_token_id says.
+    tower = {**_tower(read(MPNet, config, "config"), 2), "types": 0, "relative_bias": True}
+    table = KeyTable(placed("text", PERMUTED, ""))
+    return Plan("text_encoder", {"text": tower}, table, ("", "mpnet."), IGNORED, "mpnet")
 
 
 @dataclass(frozen=True)

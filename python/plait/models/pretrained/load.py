@@ -12,6 +12,7 @@ from plait.nn import LoadResult, init
 from . import bert, clip, open_clip, siglip, vit
 from .fields import refuse_code
 from .keys import floats
+from .readers import PROCESSOR_FILES, pad_id
 from .sentence import apply_modules, modules_of
 from .source import Source
 from .weights import find_weights
@@ -36,6 +37,7 @@ FAMILIES = {
     "xlm-roberta": bert.roberta,
     "camembert": bert.roberta,
     "distilbert": bert.distilbert,
+    "mpnet": bert.mpnet,
     "clap": bert.clap,
     "clap_text_model": bert.clap,
     "vit": vit.vit,
@@ -43,7 +45,6 @@ FAMILIES = {
     "dinov2_with_registers": vit.dinov2,
 }
 _OPEN_CLIP = "open_clip_config.json"
-_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 # Files that are kept in memory, to make tokenizer and image processor of, and to be written back; bytes at most.
 _KEPT = {
     "tokenizer.json": 64 << 20,
@@ -70,7 +71,7 @@ class _Side:
     """The small files of a folder."""
 
     def __init__(self, folder):
-        self.files = {}
+        self.files, self.pad_default = {}, 0
         for name, limit in _KEPT.items():
             data = folder.find(name, limit)
             if data is not None:
@@ -79,15 +80,8 @@ class _Side:
 
     def pad_id(self, default, vocabulary):
         """The id of the pad token: what the tokenizer's configuration says, else `default`."""
-        data = self.held.find_json("tokenizer_config.json") or {}
-        token = data.get("pad_token") if isinstance(data, dict) else None
-        token = token.get("content") if isinstance(token, dict) else token
-        added = data.get("added_tokens_decoder") if isinstance(data, dict) else None
-        for key, entry in (added if isinstance(added, dict) else {}).items():
-            named = isinstance(token, str) and isinstance(entry, dict) and entry.get("content") == token
-            if named and key.isascii() and key.isdigit() and len(key) < 9 and int(key) < vocabulary:
-                return int(key)
-        return default if default < vocabulary else 0
+        self.pad_default = default
+        return pad_id(self.held.find_json("tokenizer_config.json"), default, vocabulary)
 
 
 def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None = None, seed: int = 0):
@@ -118,9 +112,10 @@ def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None 
     if image_size is not None:
         _set_size(plan, image_size)
     model, result, source = _build(plan, weights, strict, seed)
-    source.config, source.files, source.steps = config, side.files, steps
+    source.config, source.files, source.steps, source.pad_default = config, side.files, steps, side.pad_default
     model.source = source
     _attach(model, plan, side, image_size)
+    source.processor = getattr(model, "processor", None)
     return model.eval(), result
 
 
@@ -234,11 +229,11 @@ def _attach(model, plan, side, image_size):
         limit = plan.settings.get("max_seq_length")
         model.max_tokens = min(model.config.text.length, limit or model.config.text.length)
     if plan.type != "text_encoder":
-        name = next((name for name in _PROCESSOR if name in side.files), None)
-        if name is not None and (model.source.config or {}).get("model_type") == "siglip2":
+        name = next((name for name in PROCESSOR_FILES if name in side.files), None)
+        data = None if name is None else side.held.json(name)
+        if name is not None and _makes_patches(data, model.source.config):
             log.warning("the folder's image processor makes patches of any number, plait's pictures have one size")
         elif name is not None:
-            data = side.held.json(name)
             model.processor = ImageProcessor.from_config(data)
             if image_size is not None:
                 data = _resized(data, image_size)
@@ -248,6 +243,13 @@ def _attach(model, plan, side, image_size):
             model.processor = ImageProcessor.from_open_clip(plan.settings["preprocess_cfg"], model.config.image.size)
     if "prompts" in plan.settings:
         model.prompts, model.default_prompt_name = plan.settings["prompts"], plan.settings["default_prompt_name"]
+
+
+def _makes_patches(data, config):
+    """Whether a folder's image processor is SigLIP 2's own, and not one that was put in its place."""
+    inner = data.get("image_processor", data) if isinstance(data, dict) else None
+    kind = inner.get("image_processor_type") if isinstance(inner, dict) else None
+    return (config or {}).get("model_type") == "siglip2" and (kind is None or str(kind).startswith("Siglip2"))
 
 
 def _resized(data, size):

@@ -11,6 +11,8 @@ from plait.io import strictjson
 from plait.io.files import atomic_folder
 from plait.io.tensors import save_tensors
 
+from .readers import reader_files
+
 __all__ = ["Source", "save_pretrained"]
 
 
@@ -33,6 +35,10 @@ class Source:
         Of tokenizer and image processor.
     steps : list or None
         Of ``modules.json``.
+    processor : ImageProcessor or None
+        What was made of the files.
+    pad_default : int
+        The model's pad token where the tokenizer's configuration names none.
     """
 
     plan: object
@@ -43,6 +49,8 @@ class Source:
     config: dict | None = None
     files: dict = field(default_factory=dict)
     steps: list | None = None
+    processor: object = None
+    pad_default: int = 0
 
 
 def tensors_of(model, source) -> dict:
@@ -64,17 +72,19 @@ def tensors_of(model, source) -> dict:
 def save_pretrained(model, folder) -> None:
     """Writes a model to a folder in the layout that it was loaded from."""
     source = model.source
+    files, config = reader_files(model)
     tensors = tensors_of(model, source)
     folder = Path(folder)
-    names = {"config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors", *source.files}
+    names = {"config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors"}
+    names |= {*source.files, *files}
     # Of names in the file only these say where something goes: others may be anything, "../x" too.
     dense: dict = {f"{path}/": {} for step, path in source.steps or () if step in ("Dense", "LayerNorm")}
     with atomic_folder(folder, replaces=(*names, *(path for _, path in source.steps or () if path))) as new:
         inner = new / source.steps[0][1] if source.steps else new
         inner.mkdir(exist_ok=True)
-        for name, data in source.files.items():
+        for name, data in files.items():
             (new / name if name in _TOP else inner / name).write_bytes(data)
-        config, file = _config(model, source)
+        config, file = _config(config, source.plan.settings.get("image_size"))
         if config is not None:
             (inner / ("open_clip_config.json" if "model_cfg" in config else "config.json")).write_bytes(
                 strictjson.dumps(config, "config.json")
@@ -95,11 +105,10 @@ def save_pretrained(model, folder) -> None:
 _TOP = ("modules.json", "config_sentence_transformers.json")
 
 
-def _config(model, source):
-    config = source.config
+def _config(config, size):
+    """The configuration as it is written, with another size of pictures, and the name of the weights' file."""
     if config is None:
         return None, "model.safetensors"
-    size = source.plan.settings.get("image_size")
     if "model_cfg" in config:
         if size is not None:
             vision = {**config["model_cfg"]["vision_cfg"], "image_size": size}
