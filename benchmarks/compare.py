@@ -120,6 +120,7 @@ def main(argv=None):
         print(f"warning: {text}; rows are marked", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="plait-benchmarks-") as folder:
         cache = args.cache.resolve() if args.cache else Path(folder)
+        cache.mkdir(parents=True, exist_ok=True)
         if args.minilm:
             place_minilm(args.minilm, cache)
         options = Options(
