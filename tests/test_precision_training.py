@@ -200,3 +200,19 @@ def test_warns_of_nothing_where_the_instructions_are():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nn.Linear(4, 4).train(precision="bf16")
+
+
+@pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=needs_bf16)])
+def test_gradients_do_not_depend_on_the_number_of_threads(precision):
+    rng = np.random.default_rng(5)
+    model = nn.Encoder(2, 256, 4, hidden=1024).train(precision=precision)
+    stream = plait.Stream(rng.standard_normal((700, 256), dtype=np.float32), [0, 300, 301, 301, 700])
+    before, results = plait.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            plait.set_num_threads(threads)
+            results.append(gradients(model, stream))
+    finally:
+        plait.set_num_threads(before)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
