@@ -32,21 +32,31 @@ static score_view score_view_of(const pl__attention *a, const pl__attention_task
     return w;
 }
 
-/* e^x for x <= 0 or little above; below -87.3 it gives 0, NaN stays. The shift by 127 sits in the rounding constant, so
- * that the low bits are the exponent field at once. Coefficients as in vexp. */
-INLINE vf vexp_negative(vf x)
+/* Scores are counted in powers of 2: they are multiplied by log2(e) on their way in. */
+#define LOG2_E 1.44269504f
+#define LN_2 0.693147182f
+
+/* 2^x for x <= 0 or little above; 0 for -infinity and below -126, NaN stays. Minimax polynomials of the relative error on
+ * [-0.5, 0.5], found by iterated least squares: 2e-9, or 3e-6 where bfloat16 follows. */
+INLINE vf vexp2_negative(vf x, bool coarse)
 {
-    const vf low = vset(-87.33654f), magic = vset(12582912.0f + 127.0f), clamped = vmax(low, x);
-    const vf shifted = clamped * 1.44269504f + magic, n = shifted - magic;
-    vf r = clamped - n * 0.693145752f;
-    r = r - n * 1.42860677e-6f;
-    vf p = vset(1.98756915e-4f);
-    p = p * r + 1.39819994e-3f;
-    p = p * r + 8.33345205e-3f;
-    p = p * r + 4.16657962e-2f;
-    p = p * r + 1.66666657e-1f;
-    p = p * r + 5.00000003e-1f;
-    p = p * r * r + r + 1.0f;
+    const vf low = vset(-126.5f), magic = vset(12582912.0f + 127.0f), clamped = vmax(low, x);
+    const vf shifted = clamped + magic, r = clamped - (shifted - magic); /* low bits of `shifted`: the exponent field */
+    vf p;
+    if (coarse) {
+        p = vset(9.570101877e-3f);
+        p = p * r + 5.591786178e-2f;
+        p = p * r + 2.402474484e-1f;
+        p = p * r + 6.931218146e-1f;
+    } else {
+        p = vset(1.534581196e-4f);
+        p = p * r + 1.339993138e-3f;
+        p = p * r + 9.618488959e-3f;
+        p = p * r + 5.550328777e-2f;
+        p = p * r + 2.402264689e-1f;
+        p = p * r + 6.931472057e-1f;
+    }
+    p = p * r + 1.0f;
     return vselect(x < low, vset(0.0f), p * (vf)((vi)shifted << 23));
 }
 
@@ -73,18 +83,18 @@ static void mask_scores(const pl__attention *a, const score_view *w, int64_t j0,
     }
 }
 
-/* s = the biases of a block; false when there are none. */
+/* s = the biases of a block, in powers of 2; false when there are none. */
 static bool bias_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, float *s)
 {
     transpose_mode mode = TRANSPOSE_PAD;
     if (a->table) {
         transpose(mode, a->table + (w->head * a->table_rows + w->query) * a->table_columns + j0, a->table_columns,
-                  w->count, nj, 1.0f, s, w->lanes);
+                  w->count, nj, LOG2_E, s, w->lanes);
         mode = TRANSPOSE_PAD_ADD;
     }
     if (a->pairs) {
         const float *from = a->pairs + (a->pair_heads == 1 ? 0 : w->head) * a->pair_count + a->pair_begin[w->sample];
-        transpose(mode, from + w->query * w->keys + j0, w->keys, w->count, nj, 1.0f, s, w->lanes);
+        transpose(mode, from + w->query * w->keys + j0, w->keys, w->count, nj, LOG2_E, s, w->lanes);
         mode = TRANSPOSE_PAD_ADD;
     }
     if (a->relative) {
@@ -92,7 +102,7 @@ static bool bias_scores(const pl__attention *a, const score_view *w, int64_t j0,
         if (mode == TRANSPOSE_PAD) memset(s, 0, (size_t)(nj * w->lanes) * sizeof *s);
         for (int64_t i = 0; i < w->count; i++) {
             const int64_t *index = a->relative_index + (w->query + i) * a->index_columns + j0;
-            for (int64_t j = 0; j < nj; j++) s[j * w->lanes + i] += values[index[j]];
+            for (int64_t j = 0; j < nj; j++) s[j * w->lanes + i] += values[index[j]] * LOG2_E;
         }
         mode = TRANSPOSE_PAD_ADD;
     }
@@ -118,7 +128,7 @@ static void times_block(const pl__attention *a, const score_view *w, int64_t nj,
         gemm(false, nj, w->lanes, d, rows, row, xt, w->lanes, c, w->lanes, add);
 }
 
-/* s (nj, lanes) = k q^T + bias, masked; qt: the queries side by side, pairs: as in times_block. */
+/* s (nj, lanes) = log2(e) (k q^T + bias), masked; qt: the queries side by side, scaled so; pairs: as in times_block. */
 static void score_block(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *pairs,
                         const float *qt, float *s)
 {
@@ -150,9 +160,10 @@ static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0,
 
 /* ---------------------------------------------------------------- forward */
 
-/* s = e^(s - maximum) by columns; maximum and sum run on from block to block, `correction` is what the sums so far were
- * multiplied by. */
-static void softmax_block(int64_t lanes, int64_t nj, float *s, float *maximum, float *sum, float *correction)
+/* s = 2^(s - maximum) by columns; maximum and sum run on from block to block, `correction` is what the sums so far were
+ * multiplied by. pairs: two keys become a pair of bfloat16 in one row. */
+INLINE void softmax_columns(bool pairs, bool coarse, int64_t lanes, int64_t nj, float *s, float *maximum, float *sum,
+                            float *correction)
 {
     for (int64_t i = 0; i < lanes; i += PL_VL) {
         float *column = s + i;
@@ -165,21 +176,42 @@ static void softmax_block(int64_t lanes, int64_t nj, float *s, float *maximum, f
         }
         if (j < nj) top = vmax(top, vload(column + j * lanes));
         top = vmax(top, other);
-        const vf base = vselect(top == -INFINITY, vset(0.0f), top); /* nothing seen: e^(-inf - 0) = 0, not NaN */
-        vf total = vset(0.0f);
-        for (j = 0; j < nj; j++) {
-            const vf p = vexp_negative(vload(column + j * lanes) - base);
-            vstore(column + j * lanes, p);
+        const vf base = vselect(top == -INFINITY, vset(0.0f), top); /* nothing seen: 2^(-inf - 0) = 0, not NaN */
+        vf total = vset(0.0f), more = vset(0.0f);
+        for (j = 0; j + 2 <= nj; j += 2) {
+            const vf p = vexp2_negative(vload(column + j * lanes) - base, coarse);
+            const vf q = vexp2_negative(vload(column + (j + 1) * lanes) - base, coarse);
+            if (pairs)
+                vstore(column + j / 2 * lanes, pair_of(p, q));
+            else
+                vstore(column + j * lanes, p), vstore(column + (j + 1) * lanes, q);
+            total += p;
+            more += q;
+        }
+        if (j < nj) {
+            const vf p = vexp2_negative(vload(column + j * lanes) - base, coarse);
+            vstore(column + (pairs ? j / 2 : j) * lanes, pairs ? pair_of(p, (vf){0}) : p);
             total += p;
         }
-        const vf factor = vexp_negative(before - base);
+        const vf factor = vexp2_negative(before - base, false);
         vstore(correction + i, factor);
-        vstore(sum + i, vload(sum + i) * factor + total);
+        vstore(sum + i, vload(sum + i) * factor + (total + more));
         vstore(maximum + i, top);
     }
 }
 
-/* out = o / sum, lse = maximum + log(sum). */
+static void softmax_block(const pl__attention *a, int64_t lanes, int64_t nj, float *s, float *maximum, float *sum,
+                          float *correction)
+{
+    if (a->bf16 && !(a->dropout > 0))
+        softmax_columns(true, true, lanes, nj, s, maximum, sum, correction);
+    else if (a->bf16)
+        softmax_columns(false, true, lanes, nj, s, maximum, sum, correction);
+    else
+        softmax_columns(false, false, lanes, nj, s, maximum, sum, correction);
+}
+
+/* out = o / sum, lse = maximum + log(sum), in powers of e again. */
 static void finish_queries(const pl__attention *a, const score_view *w, const float *o, int64_t o_row,
                            const float *maximum, float *sum, const pl__attention_result *r)
 {
@@ -188,7 +220,7 @@ static void finish_queries(const pl__attention *a, const score_view *w, const fl
         const vi none = total == 0.0f;
         if (r->lse) {
             float lse[PL_VL];
-            vstore(lse, vselect(none, vset(INFINITY), vload(maximum + i) + vlog(total)));
+            vstore(lse, vselect(none, vset(INFINITY), vload(maximum + i) * LN_2 + vlog(total)));
             for (int64_t u = 0; u < PL_VL && i + u < w->count; u++)
                 r->lse[(w->row + i + u) * a->heads + w->head] = lse[u];
         }
@@ -224,7 +256,7 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
 
     for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
     if (!blocks) memset(o, 0, (size_t)(w.count * dv) * sizeof *o);
-    else side_by_side(a, &w, w.q, a->q_row, a->dk, a->scale, qt);
+    else side_by_side(a, &w, w.q, a->q_row, a->dk, a->scale * LOG2_E, qt);
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block);
         const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block + 1) - j0;
@@ -235,12 +267,12 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
         } else if (gather)
             copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
         score_block(a, &w, j0, nj, keys, qt, s);
-        softmax_block(w.lanes, nj, s, maximum, sum, correction);
+        softmax_block(a, w.lanes, nj, s, maximum, sum, correction);
         if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s);
         for (int64_t i = 0; block && i < w.count; i++)
             for (int64_t c = 0; c < dv; c += PL_VL) vstore(o + i * dv + c, vload(o + i * dv + c) * correction[i]);
         if (a->bf16) {
-            pair_rows_up(s, w.lanes, nj, w.lanes, 1.0f, s, w.lanes);
+            if (a->dropout > 0) pair_rows_up(s, w.lanes, nj, w.lanes, 1.0f, s, w.lanes);
             gemm_pairs(true, w.count, dv, (nj + 1) / 2, s, w.lanes, values, dv, o, dv, block > 0);
         } else
             gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);

@@ -1,6 +1,6 @@
 /* body_attention_back.h - gradients of attention for all samples that read one key segment, one key head.
  *
- * The weights are computed again from the saved lse: P = e^(S - lse), dP = dO V^T, dS = P (dP - delta), where
+ * The weights are computed again from the saved lse: P = e^(S - lse), by way of powers of 2, dP = dO V^T, dS = P (dP - delta), where
  * delta = sum over keys of P dP = dO . O. Then dV = P^T dO, dK = dS^T Q, dQ = dS K. One task owns dk and dv of its
  * segment and dq of its samples, so nothing is shared and every sum has one order. */
 
@@ -37,7 +37,7 @@ static void gradient_of_scores(const pl__attention *a, const score_view *w, bool
         const vf lse = vload(b->lse + i);
         for (int64_t j = 0; j < nj; j++) {
             float *at = b->s + j * lanes + i;
-            vstore(at, vexp_negative(vload(at) - lse));
+            vstore(at, vexp2_negative(vload(at) - lse, a->bf16));
         }
     }
     if (drop) {
@@ -102,12 +102,12 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
     const float *dout = g->dout + w->row * g->dout_row + w->head * a->dv;
     const bool scores = g->dq || g->dk || g->dtable || g->drelative; /* else only dv is wanted */
     if (blocks) {
-        side_by_side(a, w, w->q, a->q_row, a->dk, a->scale, b->qt);
+        side_by_side(a, w, w->q, a->q_row, a->dk, a->scale * LOG2_E, b->qt);
         rows_of_block(a, w, w->q, a->q_row, a->dk, a->scale, b->q, b->k_width);
         side_by_side(a, w, dout, g->dout_row, a->dv, 1.0f, b->dot);
         rows_of_block(a, w, dout, g->dout_row, a->dv, 1.0f, b->dout, b->v_width);
         for (int64_t i = 0; i < lanes; i++) {
-            b->lse[i] = i < w->count ? g->lse[(w->row + i) * a->heads + w->head] : INFINITY;
+            b->lse[i] = i < w->count ? g->lse[(w->row + i) * a->heads + w->head] * LOG2_E : INFINITY;
             b->delta[i] = 0.0f;
         }
         if (g->out) delta_from_output(a, w, g, b->delta);

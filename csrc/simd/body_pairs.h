@@ -6,9 +6,10 @@
 INLINE vf pair_of(vf first, vf second)
 {
 #ifdef PL_BF16
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
-    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
-    return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    static const uint16_t zip[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+    return (vf)_mm512_permutexvar_epi16(_mm512_loadu_si512(zip), both);
 #else
     return (vf)((bf16_bits(first) & 0xFFFF) | (bf16_bits(second) << 16));
 #endif

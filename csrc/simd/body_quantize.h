@@ -34,7 +34,12 @@ INLINE void store_whole(uint8_t *to, vf x, int64_t n)
 
 static void to_bf16(const float *x, uint16_t *y, int64_t n)
 {
-    for (int64_t j = 0; j < n; j += PL_VL) store_bf16(y + j, bf16_bits(vload_upto(x + j, n - j)), n - j);
+    int64_t j = 0;
+#ifdef PL_BF16
+    for (; j + 2 * PL_VL <= n; j += 2 * PL_VL)
+        _mm512_storeu_si512(y + j, (__m512i)_mm512_cvtne2ps_pbh((__m512)vload(x + j + PL_VL), (__m512)vload(x + j)));
+#endif
+    for (; j < n; j += PL_VL) store_bf16(y + j, bf16_bits(vload_upto(x + j, n - j)), n - j);
 }
 
 static void from_bf16(const uint16_t *x, float *y, int64_t n)
