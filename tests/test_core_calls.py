@@ -192,7 +192,7 @@ SHAPES = {
     "heads without queries": (
         "attention",
         (empty(0, HUGE), empty(0, HUGE), empty(0, HUGE), offsets(0, 0), offsets(0, 0), *[None] * 9),
-        {"heads": HUGE, "kv_heads": HUGE, "scale": 1.0, "dropout": 0.0, "causal": False},
+        {"heads": HUGE, "kv_heads": HUGE, "scale": 1.0, "dropout": 0.0, "causal": False, "bf16": False},
     ),
 }
 

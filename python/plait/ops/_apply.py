@@ -114,40 +114,46 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
     key, counter : int
         Names of the random bits.
     """
-    arrays, leaves, watched, packs, want, bit = [], [], [], None, 0, 1
+    arrays, packs, want, double, single = [None] * len(inputs), None, 0, False, False
     recording = _mode.enabled
-    double = single = False
-    for t in inputs:
+    for i, t in enumerate(inputs):
+        if t is None:
+            continue
+        a = t
         if isinstance(t, Tensor):
             a = t._data
             if recording and t.requires_grad:
-                want |= bit
-                leaves.append(t)
-            else:
-                leaves.append(None)
-            if t.version is not None:  # a parameter
-                watched.append((t, t.version))
+                want |= 1 << i
+            if t.version is not None:  # a parameter: float32
+                arrays[i] = a
+                single = True
                 if t.pack is not None:
-                    packs = packs or [None] * len(inputs)
-                    packs[len(arrays)] = t.pack
-        else:
-            a = t
-            leaves.append(None)
+                    if packs is None:
+                        packs = [None] * len(inputs)
+                    packs[i] = t.pack
+                continue
+        arrays[i] = a
         if isinstance(a, np.ndarray):
-            if a.dtype is F32:
+            dtype = a.dtype
+            if dtype is F32:
                 single = True
-            elif a.dtype.char == "d":
+            elif dtype.char == "d":
                 double = True
-            elif a.dtype.kind in "fV":
+            elif dtype.kind in "fV":
                 single = True
-        arrays.append(a)
-        bit <<= 1
     if double and not single:
-        return _twin(op, arrays, leaves, watched, want, attrs, key, counter)
+        return _twin(op, arrays, *_watch(inputs, want), want, attrs, key, counter)
     outputs, record = op(tuple(arrays), want, attrs, key, counter, None if packs is None else tuple(packs))
     if record is None:
         return wrap(outputs, None)
+    leaves, watched = _watch(inputs, want)
     return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True, watched))
+
+
+def _watch(inputs, want):
+    """What a node keeps: the inputs that get gradients, and parameters with the version that was read."""
+    leaves = [t if want >> i & 1 else None for i, t in enumerate(inputs)]
+    return leaves, [(t, t.version) for t in inputs if isinstance(t, Tensor) and t.version is not None]
 
 
 # ---------------------------------------------------------------- float64: the twin
