@@ -51,16 +51,23 @@ MiniLM above is the real model, its 200 sentences are captions of COCO, tokenise
 * **SigLIP 2** loads in both forms, `siglip` files and `siglip2` ones (NaFlex) at their square grid. The latter's image
   processor, which keeps proportions, is not taken over: pass pixels, or set `model.processor`.
 * **BERT family**: without `modules.json` the mean of the last hidden states, not normalised, as sentence-transformers
-  does. With it pooling, dense layers, norms, prompts and the limit of tokens are those of the folder.
+  does. With it pooling, dense layers, norms, prompts and `truncate_dim` are those of the folder.
+* **The limit of tokens** is that of sentence-transformers: `max_seq_length` of `sentence_bert_config.json`, else
+  `model_max_length` of `tokenizer_config.json`; and never more than the model has positions. It is `model.max_tokens`.
+* **Leading columns** (`truncate_dim`, an option of `encode` and a key of the folder) are brought to unit length again
+  where the folder ends with a Normalize step. sentence-transformers leaves them shorter: `encode(normalize=False)`
+  gives its numbers. Cosines are the same.
 * **MPNet**: every layer adds the bias that the file has for the bucket of the distance between two tokens.
 * **DINOv2** takes pictures of any size (positions are interpolated as in its library), others with
   `plait.load(folder, image_size=...)`.
 * **Heads for other tasks** (`classifier`, `cls`, `pooler`, masked tokens) are not used, but kept: `model.save` writes
   them back, so that the folder is whole for the library that it came from. Weights are written as float32.
-* **Another `model.tokenizer` or `model.processor`** is saved in place of the folder's own; what the files of that
-  kind of folder cannot say is refused before anything is written.
-* `plait.load(folder, strict=False)` gives `(model, result)`: `result.missing` begin as in a new model,
-  `result.unexpected` were left over; both are logged.
+* **Another `model.tokenizer`, `model.processor` or `model.max_tokens`** is saved in place of the folder's own. So are
+  `prompts`, `default_prompt_name` and `truncate_dim`, in folders of sentence-transformers and those of plait's own
+  models. What the files of that kind of folder cannot say is refused before anything is written.
+* `plait.load(folder, strict=False)` takes what fits and gives `(model, report)`: tensors in `report.missing` begin as
+  in a new model, those in `report.unexpected` were left over, and `report.mismatched` has both shapes of those that are
+  there in another one. Names are the file's, and all is logged.
 
 ## What does not load
 

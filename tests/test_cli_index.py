@@ -214,6 +214,42 @@ def test_a_list_of_broken_pictures_ends(model, tmp_path, monkeypatch, capsys):
     (tmp_path / "photos/good.png").unlink()
     assert run("index", "photos", "--model", model, "--db", "new.db") == 1
     assert "plait index: error: photos: none of its pictures can be read" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["photos", "photos.db"]  # no empty database
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/bad.png").write_text("no")
+    Index.create("mine.db", 40, model=plait.models.fingerprint(plait.load(model))).close()
+    assert run("index", "others", "--model", model, "--db", "mine.db") == 1
+    assert Path("mine.db").is_dir()  # what was here before stays
+
+
+@pytest.mark.parametrize(("rate", "size", "due"), [(4, 32, 10), (100, 32, 32), (0.1, 32, 1), (4, 2, 2), (1e9, 1, 1)])
+def test_pictures_are_stored_every_few_seconds(model, tmp_path, monkeypatch, rate, size, due):
+    """However slow the model is: the first batches are timed, and the others are as large as the time allows."""
+    from plait.commands import _album, index
+
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "photos", [f"{i:03}.png" for i in range(40)])
+    (tmp_path / "photos/020.png").write_text("no")
+    clock, batches, encode = [0.0], [], _album.encode_pictures
+
+    def slow(model, paths, batch_size, on_error):
+        batches.append(batch_size)
+        for rows in encode(model, paths, batch_size=batch_size, on_error=on_error):
+            clock[0] += len(rows) / rate
+            yield rows
+
+    monkeypatch.setattr(_album, "encode_pictures", slow)
+    monkeypatch.setattr(index.time, "perf_counter", lambda: clock[0])
+    stored_at, upsert = [], Index.upsert
+    monkeypatch.setattr(Index, "upsert", lambda *a: (upsert(*a), stored_at.append(clock[0]))[0])
+    assert run("index", "photos", "--model", model, "--db", "photos.db", "--batch-size", size) == 0
+    assert batches == [min(size, 4), due]
+    if due > 1:
+        assert max(np.diff(stored_at)) <= 5
+    (tmp_path / "photos/020.png").unlink()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert set(stored("photos.db")) == {f"{i:03}.png" for i in range(40)} - {"020.png"}
 
 
 def test_a_folder_that_cannot_be_looked_into_is_not_pruned(model, photos, capsys, monkeypatch):
@@ -349,8 +385,9 @@ ERRORS = [
     ("search --db photos.db --image absent.jpg", "absent.jpg: no such file"),
     ("search --db photos.db --image file", "file: not a JPEG, PNG"),
     ("search dog --db photos.db --filter (", "filter"),
-    ("search dog --db photos.db --out absent/x.png", "absent"),
-    ("search --db photos.db " + "dog " * 30, "expected at most 20"),
+    ("search dog --db photos.db --out absent/x.png", "error: [Errno 2] No such file or directory: 'absent/x.png'\n"),
+    ("search dog --db photos.db --out photos", "error: [Errno 21] Is a directory: 'photos'\n"),
+    ("search --db photos.db " + "dog " * 30, "error: the description has 32 tokens, expected at most 20\n"),
 ]  # fmt: skip
 
 
@@ -401,6 +438,16 @@ def test_wrong_arguments_exit_with_two(line, message, capsys, tmp_path, monkeypa
     assert end.value.code == 2
     assert message in capsys.readouterr().err
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("words", [[""], ["  "], ["", " "], ["\n"]])
+@pytest.mark.parametrize("more", [["--db", "a.db"], []])
+def test_an_empty_description_is_a_wrong_argument(words, more, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        run("search", *words, *more)
+    assert end.value.code == 2
+    assert "error: expected a" in capsys.readouterr().err and os.listdir() == []
 
 
 @pytest.mark.parametrize(("line", "extra"), [("index photos --db a.db", "search"), ("search dog --db a.db", "search")])

@@ -1,5 +1,6 @@
 """Encode: every kind of input, the order, the same bits in any batch, readers and threads, and what is wrong."""
 
+import io
 import itertools
 import sys
 import threading
@@ -392,6 +393,10 @@ def wrong_texts():
     yield "bool", ids, np.array([True]), TypeError, r"texts\[{i}\] has dtype bool"
     yield "two dimensions", ids, [[1], [2]], ValueError, r"texts\[{i}\] has shape \(2, 1\)"
     yield "ragged", ids, [[1], [2, 3]], TypeError, r"texts\[{i}\] is list, expected a string or whole numbers"
+    yield "None among ids", ids, None, TypeError, r"texts\[{i}\] is NoneType, expected a string or whole numbers"
+    yield "bytes among ids", ids, b"cat", TypeError, r"texts\[{i}\] is bytes, expected a string or whole numbers"
+    yield "a number among ids", ids, 5, TypeError, r"texts\[{i}\] is int, expected a string"
+    yield "no dimension", ids, np.array(5), ValueError, r"texts\[{i}\] has shape \(\)"
     yield "huge", ids, [10**30], TypeError, r"texts\[{i}\] has dtype object"
 
 
@@ -426,7 +431,12 @@ def wrong_pictures():
     yield "NUL", "a\0b", ValueError, r"images\[{i}\]: .*not a path"
     yield "URL", "https://example.org/a.png", ValueError, r"images\[{i}\]"
     yield "None", None, TypeError, r"images\[{i}\] is NoneType"
-    yield "one number", np.float32(3), ValueError, r"images\[{i}\] has shape \(\)"
+    yield "one number", 5, TypeError, r"images\[{i}\] is int, expected a picture, a path"
+    yield "one number of NumPy", np.float32(3), TypeError, r"images\[{i}\] is float32, expected a picture"
+    yield "no dimension", np.array(3), ValueError, r"images\[{i}\] has shape \(\)"
+    yield "bytearray", bytearray(b"x"), TypeError, r"images\[{i}\] is bytearray, expected a picture"
+    yield "processed nan", np.full((3, 16, 16), np.nan), ValueError, r"images\[{i}\] holds a value that is not finite"
+    yield "processed inf", np.full((3, 16, 16), -np.inf, "f4"), ValueError, r"images\[{i}\] holds a value that is not"
     yield "five channels", np.zeros((8, 8, 5), np.uint8), ValueError, r"images\[{i}\]: ndarray has shape \(8, 8, 5\)"
     yield "no pixels", np.zeros((0, 8, 3), np.uint8), ValueError, r"images\[{i}\]"
     yield "out of range", np.full((8, 8, 3), 2.0), ValueError, r"images\[{i}\]: .*expected 0 to 1"
@@ -512,6 +522,37 @@ def test_what_is_no_text_at_all(model, encoder, given):
     for function in (model.encode_text, model.encode_text_iter, encoder.encode, encoder.encode_iter, encoder):
         with pytest.raises(TypeError, match=f"texts is {type(given).__name__}, expected strings or arrays"):
             function(given)
+
+
+def test_an_open_file_is_no_list_of_pictures(model, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(COLOUR[0]))
+    path = tmp_path / "a.png"
+    for opened in (lambda: path.open("rb"), lambda: io.BytesIO(png(COLOUR[0])), lambda: path.open(errors="replace")):
+        with opened() as file:
+            for function in (model.encode_image, model.encode_image_iter):
+                with pytest.raises(TypeError, match=r"images is an open file \(\w+\), expected its path, or its bytes"):
+                    function(file)
+            with pytest.raises(TypeError, match=r"images\[0\] is \w+, expected a picture"):
+                model.encode_image([file])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("make", [dual, image_encoder])
+def test_pixels_that_are_no_numbers(make, value):
+    """Of pictures that are computed at once, and as they are with no image processor."""
+    model = make()
+    model.processor = None
+    call = getattr(model, "encode_image", None) or model.encode
+    for shape in ((5, 3, 16, 16), (5, 16, 16, 3)):
+        images = np.zeros(shape, np.float32)
+        images[3, 1, 2, 0] = value
+        for given in (images, list(images), plait.Tensor(images)):
+            with pytest.raises(ValueError, match=r"images\[3\] holds a value that is not finite"):
+                call(given)
+        with pytest.raises(ValueError, match=r"images\[3\] holds a value that is not finite"):
+            model.train()
+            call(images)
+        model.eval()
 
 
 @pytest.mark.parametrize("given", [7, None, {"a": 1}, bytearray(b"x"), object()])

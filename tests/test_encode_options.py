@@ -125,9 +125,10 @@ def test_quantize_with_ranges(precision):
     """Steps of a calibration set, as sentence-transformers documents them; what is outside is clipped."""
     low, high = VECTORS[:3].min(axis=0), VECTORS[:3].max(axis=0)
     high[4] = low[4]  # a column that is constant
-    got = quantize_embeddings(VECTORS, precision, ranges=np.stack([low, high])).astype(int)
-    step = np.where(high > low, (high - low) / 255, 1)
-    due = np.clip(np.floor((VECTORS - low) / step), 0, 255)
+    x, low, high = (a.astype(np.float32) for a in (VECTORS, low, high))
+    got = quantize_embeddings(x, precision, ranges=np.stack([low, high])).astype(int)
+    step = np.where(high > low, (high - low) / np.float32(255), np.float32(1))  # float32, as there
+    due = np.clip(np.floor((x - low) / step), 0, 255)
     np.testing.assert_array_equal(got + 128 * (precision == "int8"), due)
     assert got.max() == 255 - 128 * (precision == "int8")
 

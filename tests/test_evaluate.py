@@ -7,6 +7,7 @@ import pytest
 
 from plait import Tensor, evaluate
 from plait.evaluate import _candidates
+from plait.models import quantize_embeddings
 
 
 @pytest.fixture(params=[1, 50, 1 << 22], ids="block{}".format)
@@ -130,7 +131,8 @@ def test_infinities_are_scores():
 def test_dtypes(dtype):
     scores = np.eye(4).astype(dtype)
     assert evaluate.mrr(scores) == 1
-    assert evaluate.top_k(scores, scores, 1)[0].ravel().tolist() == [0, 1, 2, 3]
+    precision = "uint8" if dtype is np.uint8 else None  # embeddings have to say which
+    assert evaluate.top_k(scores, scores, 1, precision=precision)[0].ravel().tolist() == [0, 1, 2, 3]
 
 
 def test_bfloat16_and_tensors():
@@ -139,6 +141,47 @@ def test_bfloat16_and_tensors():
     assert evaluate.mrr(Tensor(x)) == 1
     assert evaluate.mrr((Tensor(x), x)) == 1
     assert evaluate.mrr((x.astype(ml_dtypes.bfloat16), x)) == 1
+
+
+def ranking_of(precision, queries, gallery):
+    """Scores of quantised embeddings by their definitions, in float64."""
+    if precision in ("binary", "ubinary"):
+        apart = ((queries > 0)[:, None] != (gallery > 0)).sum(-1)
+        bits = 8 * -(-queries.shape[1] // 8)
+        return 1 - 2 * apart / bits
+    q, g = (quantize_embeddings(x, "int8").astype(np.float64) for x in (queries, gallery))
+    return q @ g.T / (np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(g, axis=1))
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
+@pytest.mark.parametrize("width", [8, 21, 64])
+def test_quantised_embeddings(block, precision, width):
+    rng = np.random.default_rng(6)
+    a, b = rng.standard_normal((9, width)), rng.standard_normal((40, width))
+    matrix = ranking_of(precision, a, b)
+    coded = tuple(quantize_embeddings(x, precision) for x in (a, b))
+    ids, scores = evaluate.top_k(*coded, 40, precision=precision)
+    np.testing.assert_allclose(scores, np.take_along_axis(matrix, ids, 1), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores, -np.sort(-matrix, axis=1), rtol=0, atol=1e-6)
+    positives = rng.integers(0, 40, 9)
+    due = evaluate.ranks(matrix.astype(np.float32).round(5), positives)
+    got = (
+        evaluate.ranks(coded, positives, precision=precision),
+        np.array([evaluate.ranks((coded[0][[i]], coded[1]), positives[[i]], precision=precision)[0] for i in range(9)]),
+    )
+    for one in got:
+        np.testing.assert_array_equal(one, due)
+    options = {"positives": positives, "precision": precision}
+    assert evaluate.mrr(coded, **options) == pytest.approx(np.mean(1 / due))
+    assert evaluate.recall_at_k(coded, 5, **options) == pytest.approx(np.mean(due <= 5))
+    assert evaluate.mean_average_precision(coded, **options) == pytest.approx(np.mean(1 / due))
+    assert evaluate.retrieval(*coded, k=5, **options)["a_to_b"]["mrr"] == pytest.approx(np.mean(1 / due))
+    if precision == "int8":
+        np.testing.assert_array_equal(evaluate.top_k(*coded, 40)[0], ids)  # needs no word
+    if width % 8 == 0:  # exact queries beside a coded gallery
+        ids, _ = evaluate.top_k(a, coded[1], 5, precision=precision)
+        values = {"int8": coded[1], "uint8": coded[1].astype(int) - 128}.get(precision, np.where(b > 0, 1, -1))
+        np.testing.assert_array_equal(ids, evaluate.top_k(a, values.astype(np.float64), 5)[0])
 
 
 def test_no_queries_of_top_k():
@@ -183,6 +226,7 @@ def test_memory_does_not_grow_with_the_matrix(monkeypatch):
 
 
 SQUARE = np.eye(4)
+BYTES = np.eye(4, dtype=np.uint8)
 HOLE = np.array([[0.0, 1.0], [np.nan, 0.0]])
 
 
@@ -209,6 +253,16 @@ HOLE = np.array([[0.0, 1.0], [np.nan, 0.0]])
         (lambda: evaluate.mrr((SQUARE, SQUARE[:, :3])), ValueError, r"gallery has shape \(4, 3\), expected \(\*, 4\)"),
         (lambda: evaluate.mrr((SQUARE,)), ValueError, "a tuple of 1, expected"),
         (lambda: evaluate.mrr(SQUARE, metric="l2"), ValueError, "metric is 'l2'"),
+        (lambda: evaluate.top_k(BYTES, SQUARE, 1), TypeError, "queries has dtype uint8, expected precision to say"),
+        (lambda: evaluate.recall_at_k((SQUARE, BYTES)), TypeError, "gallery has dtype uint8, expected precision"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision="int8"), TypeError, "dtype uint8, expected int8"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision="binary"), TypeError, "dtype uint8, expected int8"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision="float32"), TypeError, "dtype uint8, expected float32"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision="int4"), ValueError, "precision is 'int4', expected one"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision=["int8"]), ValueError, "precision is"),
+        (lambda: evaluate.top_k(SQUARE, BYTES, 1, precision="ubinary"), ValueError, "gallery has shape"),
+        (lambda: evaluate.mrr(SQUARE, precision="int8"), ValueError, "precision is for embeddings"),
+        (lambda: evaluate.top_k(BYTES[0], BYTES, 1, precision="ubinary"), ValueError, "expected two dimensions"),
         (lambda: evaluate.mrr(SQUARE[:3]), ValueError, "3 queries by 4 candidates; say with positives or labels"),
         (lambda: evaluate.mrr(SQUARE, [0, 1]), ValueError, "positives has 2 entries, expected 4"),
         (lambda: evaluate.mrr(SQUARE, [0, 1, 2, 4]), IndexError, r"positives\[3\] holds 4, expected 0 to 3"),

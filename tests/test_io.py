@@ -306,6 +306,15 @@ def test_an_exception_leaves_the_old_content(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("name", ["absent/x", "folder"])
+def test_a_place_that_is_none_is_named_as_it_was_given(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as error:
+        io.write_file(tmp_path / name, b"new")
+    assert error.value.filename == str(tmp_path / name) and ".tmp-" not in str(error.value)
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, exchange):
     if not exchange:

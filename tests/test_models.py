@@ -134,6 +134,8 @@ def test_a_config_file_makes_a_model(tmp_path):
         (tiny(embed_dim=10**30), ValueError, r"config\.embed_dim is 1000"),
         (tiny({"width": -8}), ValueError, r"config\.image\.width is -8"),
         (tiny({"width": 9}), ValueError, r"config\.image\.heads is 2, expected a divisor of width, 9"),
+        (tiny({"patch": 9}), ValueError, r"config\.image\.patch is 9, expected at most size, 8"),
+        (tiny({"patch": 9, "crop": True}), ValueError, r"config\.image\.patch is 9, expected at most size, 8"),
         (tiny({"patch": 3}), ValueError, r"config\.image\.patch is 3, expected a divisor of size, 8"),
         (tiny({"mean": [0, 0, 0]}), ValueError, r"config\.image\.mean has 3 numbers, expected 1 or 1"),
         (tiny({"std": [0.0]}), ValueError, r"config\.image\.std\[0\] is 0"),
@@ -257,7 +259,7 @@ def test_create_model_refuses_another_format_or_version(change, message):
         (lambda m: m.encode_text(["cat"]), ValueError, "the model has no tokenizer"),
         (lambda m: m.encode_text([["cat"]]), TypeError, r"texts\[0\] has dtype"),
         (lambda m: m.encode_text([[1, 2.5]]), TypeError, r"texts\[0\] has dtype float64"),
-        (lambda m: m.encode_text([1, [2]]), ValueError, r"texts\[0\] has shape \(\)"),
+        (lambda m: m.encode_text([1, [2]]), TypeError, r"texts\[0\] is int, expected a string or whole numbers"),
         (lambda m: m.encode_text(["cat", [1]]), TypeError, r"texts\[1\] is list beside str, expected strings only"),
         (lambda m: m.encode_text(7), TypeError, "texts is int"),
         (lambda m: m.encode_text([[1], [1] * 7]), ValueError, r"texts\[1\] has 7 tokens, expected at most 6"),
@@ -433,7 +435,15 @@ def test_a_broken_folder_is_an_exception(name, folder):
     assert str(raised.value).startswith(f"{folder}: ")  # a KeyError, too, without quotes around it
 
 
-def test_no_folder_is_an_exception(tmp_path):
+def test_no_folder_is_an_exception(tmp_path, monkeypatch):
+    for folder in (None, 3, b"model", ["model"]):
+        with pytest.raises(TypeError, match=f"load: folder is {type(folder).__name__}, expected the path"):
+            plait.load(folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"downloads nothing.*hf download openai/clip-vit --local-dir clip-vit"):
+        plait.load("openai/clip-vit")
+    with pytest.raises(FileNotFoundError, match=r"absent: no such folder.*hf download OWNER/NAME"):
+        plait.load("absent")
     with pytest.raises(FileNotFoundError, match="absent"):
         plait.load(tmp_path / "absent")
     (tmp_path / "file").write_text("")

@@ -152,6 +152,15 @@ def test_the_cosine_keeps_unit_vectors(path):
         assert np.array_equal([r.vector for r in index.get([str(i) for i in range(50)])], rows)
 
 
+def test_a_cosine_is_at_most_one(path):
+    rows = unit(np.random.default_rng(17), 400, 512)
+    with Index.create(path, 512) as index:
+        index.add([str(i) for i in range(400)], rows)
+        scores = [hits[0].score for hits in index.search(rows, k=1)] + [h.score for h in index.search(-rows[0], k=400)]
+        assert max(scores) == 1.0 and min(scores) == -1.0
+        assert max(index.hybrid_search({"vector": row}, k=1)[0].score for row in rows[:50]) <= 1.0
+
+
 def test_zeros_for_absent_rows_of_the_inner_product(path):
     with Index.create(path, vectors={"image": 2, "text": 2}, metric="ip") as index:
         index.add(["both", "image"], {"image": [[1, 0], [0.8, 0.6]], "text": [[0, 1], [0, 0]]})

@@ -412,7 +412,10 @@ def test_wrong_arguments(tmp_path, changes, kind, message):
 def test_an_encoder_that_gives_something_else(tmp_path, rows):
     with pytest.raises(ValueError, match=r"encode gave .* for 3 items, expected"):
         write_shards(tmp_path, texts(3), lambda items: rows, model="m")
-    assert list(content(tmp_path)) == ["manifest.json"]
+    assert content(tmp_path) == {}  # a folder that was there stays
+    with pytest.raises(ValueError, match="encode gave"):
+        write_shards(tmp_path / "new", texts(3), lambda items: rows, model="m")
+    assert not (tmp_path / "new").exists()
     assert write(tmp_path, texts(3), model="another").rows == 3  # nothing is there yet that it could be mixed with
 
 

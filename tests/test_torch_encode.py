@@ -93,18 +93,11 @@ def test_precisions_are_those_of_sentence_transformers(width, precision):
         pytest.skip("sentence-transformers is not installed")
     from sentence_transformers.util import quantize_embeddings as theirs
 
-    x = RNG.standard_normal((40, width)).astype(np.float32)
+    x = RNG.standard_normal((400, width)).astype(np.float32)
     x[3], x[4, 0] = 0, -0.0
     options = {}
     if precision.endswith("int8"):  # their way to int8 needs the ranges of a calibration set
         options["ranges"] = np.stack([x[:20].min(axis=0), x[:20].max(axis=0)])
     got, due = quantize_embeddings(x, precision, **options), theirs(x, precision=precision, **options)
     assert got.dtype == due.dtype and got.shape == due.shape
-    if options:
-        # Theirs divides in float32: a value on the edge of a step (the largest, say) may fall to either side.
-        low, high = options["ranges"].astype(np.float64)
-        steps = (x - low) / ((high - low) / 255)
-        assert (np.abs(steps - np.rint(steps))[got != due] < 1e-3).all()
-        assert np.abs(got.astype(int) - due.astype(int)).max() <= 1
-    else:
-        np.testing.assert_array_equal(got, due)
+    np.testing.assert_array_equal(got, due)

@@ -1,9 +1,11 @@
 """Models written by transformers, open_clip and sentence-transformers, loaded by plait, and loaded by them again."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import test_settings
 import tiny
 import zoo
 import zoo_check
@@ -41,10 +43,11 @@ def texts_of(due):
 
 @pytest.mark.parametrize("row", zoo.ROWS, ids=lambda row: row.name)
 def test_plait_gives_what_the_library_gives(row, tmp_path):
-    folder, _, due = built(row, tmp_path)
+    folder, theirs, due = built(row, tmp_path)
     model = plait.load(folder)
     if row.call == "sentence":
         zoo_check.encodes(model.encode, zoo.SENTENCES, due, "pooled")
+        assert model.max_tokens == theirs.max_seq_length
     if row.config.get("include_prompt") is not False:  # ids do not say which of them are the prompt's
         zoo_check.check(row, model, due.get("pixels"), texts_of(due), due)
     if "logits_per_image" in due:
@@ -69,6 +72,56 @@ def test_the_library_loads_what_plait_saves(row, tmp_path):
             assert torch.equal(tensor, again[name]), name
     for name, values in zoo_build.expected(row, model).items():
         np.testing.assert_array_equal(values, due[name], err_msg=name)
+
+
+def test_registers_that_there_are_none_of(tmp_path):
+    row = next(r for r in zoo.ROWS if r.cls == "Dinov2WithRegistersModel")
+    row = dataclasses.replace(row, config=row.config | {"num_register_tokens": 0})
+    folder, _, due = built(row, tmp_path)
+    zoo_check.check(row, plait.load(folder), due["pixels"], None, due)
+    plait.load(folder).save(tmp_path / "again")
+    again = zoo_build.load(row, tmp_path / "again", allowed=UNUSED)
+    for name, values in zoo_build.expected(row, again).items():
+        np.testing.assert_array_equal(values, due[name], err_msg=name)
+
+
+def sentence_transformer(folder):
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    return library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", test_settings.ROWS)
+def test_the_limit_of_tokens_is_that_of_sentence_transformers(name, tmp_path):
+    longest, other, due = test_settings.ROWS[name]
+    folder = test_settings.limited(tmp_path / "model", longest, other)
+    theirs, model = sentence_transformer(folder), plait.load(folder)
+    assert theirs.max_seq_length == model.max_tokens == due
+    texts = [test_settings.LONG, "a cat"]
+    zoo_check.close(model.encode(texts, truncate=True), theirs.encode(texts), "cut")
+    theirs.save(str(tmp_path / "theirs"), create_model_card=False)
+    assert plait.load(tmp_path / "theirs").max_tokens == due
+    model.max_tokens = 9
+    model.save(tmp_path / "again")
+    again = sentence_transformer(tmp_path / "again")
+    assert again.max_seq_length == 9
+    zoo_check.close(model.encode(texts, truncate=True), again.encode(texts), "cut to 9")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sentence_transformers_reads_another_prompt_and_fewer_columns(tmp_path):
+    folder = test_settings.truncated(tmp_path / "model", 20)
+    model, texts = plait.load(folder), zoo.SENTENCES
+    theirs = sentence_transformer(folder).encode(texts)
+    assert theirs.shape == (len(texts), 20)
+    zoo_check.close(model.encode(texts, normalize=False), theirs, "leading columns, as they are")
+    unit = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    zoo_check.close(model.encode(texts), unit, "leading columns, of unit length")
+    model.truncate_dim, model.prompts, model.default_prompt_name = 12, {"query": "find a "}, "query"
+    model.save(tmp_path / "again")
+    again = sentence_transformer(tmp_path / "again")
+    assert (again.truncate_dim, again.default_prompt_name, again.prompts["query"]) == (12, "query", "find a ")
+    zoo_check.close(model.encode(texts, normalize=False), again.encode(texts), "with a prompt")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
+import plait
 from plait.models import DualEncoder, ImageEncoder, fingerprint
 from plait.search import Index
 
-from ._models import load_model
 from ._pictures import plain_error
 
 __all__ = ["Album", "encode_pictures", "query_of"]
@@ -26,12 +27,14 @@ class Album:
     model : Module
     folder : str
         Of the model.
+    fresh : bool
+        Whether the index is a local file that was made just now.
     root : str or None
         Folder of the pictures; ids of the index are paths below it. None where ``plait index`` did not make the index.
     """
 
-    def __init__(self, index, model, folder, root):
-        self.index, self.model, self.folder, self.root = index, model, folder, root
+    def __init__(self, index, model, folder, root, fresh=False):
+        self.index, self.model, self.folder, self.root, self.fresh = index, model, folder, root, fresh
 
     def __enter__(self):
         return self
@@ -47,14 +50,15 @@ class Album:
     @classmethod
     def make(cls, db, token, folder, root):
         """Opens or makes the index of the pictures below `root`."""
+        fresh = not os.path.lexists(db)
         try:
             index = Index.open(db, token=token)
         except FileNotFoundError:
             if folder is None:
                 raise ValueError(f"{db} is new: name the model that is to make its vectors by --model") from None
-            model = load_model(folder)
+            model = plait.load(folder)
             index = Index.create(db, _width(model, folder), model=fingerprint(model), token=token)
-            album = cls(index, model, folder, None)
+            album = cls(index, model, folder, None, fresh and os.path.isdir(db))  # no address of a server is a folder
         else:
             album = cls._with_model(index, db, token, folder)
         try:
@@ -81,7 +85,7 @@ class Album:
                     f"{db}: its model was in {remembered}, which is gone; name the folder with --model"
                 )
             folder = folder or remembered
-            model = load_model(folder)
+            model = plait.load(folder)
             if index.model != fingerprint(model):
                 made = f", from {remembered}" if remembered and folder != remembered else ""
                 raise ValueError(
@@ -117,7 +121,11 @@ def query_of(model, text, image):
             raise ValueError(f"--image: {plain_error(error)}") from None
     if not isinstance(model, DualEncoder):
         raise ValueError(f"the {type(model).__name__} of this index reads no text; search with --image FILE")
-    return model.encode_text(text)
+    try:
+        return model.encode_text(text)
+    except ValueError as error:  # too long, for one; the rest is about arguments in Python
+        found = re.search(r"\btexts?(?:\[| )0\]? (.*?)(?:; truncate=True.*)?$", str(error))
+        raise ValueError(f"the description {found[1]}" if found else str(error)) from None
 
 
 def _width(model, folder):

@@ -10,6 +10,7 @@ import argparse
 import codecs
 import collections
 import contextlib
+import itertools
 import os
 import re
 import sys
@@ -18,7 +19,6 @@ import warnings
 from pathlib import Path
 
 from ._extras import require
-from ._models import load_model
 from ._pictures import find_pictures, plain_error, print_some
 from .index import batch_size
 
@@ -78,6 +78,8 @@ def add_arguments(parser):
 
 
 def run(arguments):
+    import plait
+
     source = arguments.input
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
@@ -88,7 +90,7 @@ def run(arguments):
         arguments.wrong("--skip-broken is for pictures")
     if pictures:
         require("plait embed of pictures", "encode", "PIL")
-    model = load_model(arguments.model)
+    model = plait.load(arguments.model)
     with _plain_warnings():
         (_pictures if pictures else _texts)(arguments, model)
 
@@ -105,12 +107,11 @@ def _texts(arguments, model):
     elif arguments.prompt_name is not None:
         raise ValueError(f"--prompt-name: the {type(model).__name__} in {arguments.model} has no prompts")
     job, lines = _Job(arguments, model, encode, options, "text", 64), _Lines(arguments.input)
+    texts = _begun(lines, f"{arguments.input}: no texts in it")
     try:
-        done = job.write(lines)
+        job.write(texts)
     except ValueError as error:
         raise lines.explained(error, arguments.shard_size) from None
-    if not done.items:
-        raise ValueError(f"{arguments.input}: no texts in it")
 
 
 def _pictures(arguments, model):
@@ -133,6 +134,7 @@ def _pictures(arguments, model):
         paths, total, id_of = [root + name for name in found.pictures], len(found.pictures), lambda p: p[len(root) :]
     else:
         paths, total, id_of = (line for line in _Lines(source) if line.strip()), None, str
+    paths = _begun(paths, f"{source}: no pictures in it" + " that can be read" * bool(broken))
     rule = (lambda _, error: broken.append(plain_error(error))) if skip else "raise"
     try:
         done = job.write(paths, total, ids=id_of, on_error=rule)
@@ -146,6 +148,15 @@ def _pictures(arguments, model):
         print_some(broken)
     if not done.rows:
         raise ValueError(f"{source}: no pictures in it" + " that can be read" * bool(left_out or broken))
+
+
+def _begun(items, message):
+    """All of some items, of which there is one at least: nothing is written for none."""
+    items = iter(items)
+    first = next(items, None)
+    if first is None:
+        raise ValueError(message)
+    return itertools.chain([first], items)
 
 
 class _Job:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -89,6 +90,8 @@ def run(arguments):
             album.index.delete(gone)
         album.index.flush()
         total = len(album.index)
+    if not total and album.fresh:
+        shutil.rmtree(arguments.db)  # an empty database, which was not here before
     new = sum(name not in stored for name in wanted if name not in found.broken)
     changed = len(wanted) - new - sum(name in found.broken for name in wanted)
     parts = [f"{n:,} {what}" for n, what in ((new, "new"), (changed, "encoded again"), (kept, "as before")) if n]
@@ -103,6 +106,10 @@ def run(arguments):
     print(f'try next: plait search "a dog on a beach" --db {arguments.db}')
 
 
+_SECONDS = 5.0  # between two writes to the database, so that a job that is killed loses no more
+_FIRST = 4  # pictures of the first batches, which are timed
+
+
 class _Count:
     pictures = 0
 
@@ -112,11 +119,22 @@ def _add(album, wanted, found, size, done):
     from plait._progress import bar as progress_bar
     from plait.commands._album import encode_pictures
 
-    paths = (os.path.join(album.root, name) for name in wanted)
-    failed = {}
+    failed: dict = {}
+
+    def encoded(begin, end, batch):
+        paths = [os.path.join(album.root, name) for name in wanted[begin:end]]
+        rule = lambda i, error: failed.__setitem__(begin + i, error)  # noqa: E731
+        return encode_pictures(album.model, paths, batch_size=batch, on_error=rule)
+
+    def windows():  # of two batches each
+        first, began = 2 * min(size, _FIRST), time.perf_counter()
+        yield from encoded(0, first, min(size, _FIRST))
+        rate = min(first, len(wanted)) / (time.perf_counter() - began)
+        if len(wanted) > first:
+            yield from encoded(first, None, max(1, min(size, int(rate * _SECONDS / 2))))
+
     bar = progress_bar(None, len(wanted), "picture")
-    vectors = encode_pictures(album.model, paths, batch_size=size, on_error=failed.__setitem__)
-    with contextlib.closing(bar), contextlib.closing(vectors):
+    with contextlib.closing(bar), contextlib.closing(windows()) as vectors:
         for rows in vectors:
             names = wanted[done.pictures : done.pictures + len(rows)]
             good = [i for i in range(len(rows)) if done.pictures + i not in failed]

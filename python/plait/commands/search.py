@@ -64,13 +64,15 @@ def run(arguments):
         asked = [name for name in _OF_DB if getattr(arguments, name)]
         if asked:
             arguments.wrong(f"--{asked[0]} goes with --db")
-        if not arguments.query:
+        if not " ".join(arguments.query).strip():
             arguments.wrong("expected a description")
         return _characters(arguments)
     if arguments.dir is not None:
         arguments.wrong("expected either --db or --dir")
     if bool(arguments.query) == (arguments.image is not None):
         arguments.wrong("expected either a description or --image")
+    if arguments.query and not " ".join(arguments.query).strip():
+        arguments.wrong("expected a description, got an empty one")
     return _pictures(arguments)
 
 

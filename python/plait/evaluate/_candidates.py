@@ -5,27 +5,37 @@ from __future__ import annotations
 import numpy as np
 
 BLOCK = 1 << 22  # scores held at once
+_DTYPES = {"float32": "float32", "int8": "int8", "uint8": "uint8", "binary": "int8", "ubinary": "uint8"}
 
 
 class Scores:
     """Rows of the score matrix, made when they are asked for."""
 
-    def __init__(self, scores, metric):
+    def __init__(self, scores, metric, precision=None):
         if metric not in ("cosine", "dot"):
             raise ValueError(f"metric is {metric!r}, expected 'cosine' or 'dot'")
+        if precision is not None and (precision not in tuple(_DTYPES)):
+            raise ValueError(f"precision is {precision!r}, expected one of {', '.join(_DTYPES)}")
         self.pair = isinstance(scores, tuple)
+        self.scale = None
         if not self.pair:
+            if precision is not None:
+                raise ValueError("precision is for embeddings, (queries, gallery), and not for a matrix of scores")
             self.matrix = _numbers(scores, "scores")
             self.shape = self.matrix.shape
             return
         if len(scores) != 2:
             raise ValueError(f"scores is a tuple of {len(scores)}, expected (queries, gallery)")
-        queries, gallery = _numbers(scores[0], "queries"), _numbers(scores[1], "gallery")
+        queries, gallery = _embeddings(scores[0], "queries", precision), _embeddings(scores[1], "gallery", precision)
         if queries.shape[1] != gallery.shape[1]:
             raise ValueError(
                 f"gallery has shape {gallery.shape}, expected (*, {queries.shape[1]}), the width of queries"
             )
-        self.queries, self.gallery = (queries, gallery) if metric == "dot" else (_unit(queries), _unit(gallery))
+        # Sums of signs are whole numbers and scaled after that: equal ones stay equal.
+        signs = precision in ("binary", "ubinary") and all(np.asarray(x).dtype.kind in "iu" for x in scores)
+        self.scale = np.float32(1 / max(1, queries.shape[1])) if signs and metric == "cosine" else None
+        given = metric == "dot" or self.scale is not None
+        self.queries, self.gallery = (queries, gallery) if given else (_unit(queries), _unit(gallery))
         self.shape = (queries.shape[0], gallery.shape[0])
 
     def blocks(self):
@@ -35,6 +45,7 @@ class Scores:
         for q in range(0, queries, step):
             with np.errstate(invalid="ignore", over="ignore"):  # said below, with the place
                 block = self.queries[q : q + step] @ self.gallery.T if self.pair else self.matrix[q : q + step]
+                block = block * self.scale if self.scale is not None else block
             wrong = np.isnan(block)
             if wrong.any():
                 i, j = np.argwhere(wrong)[0]
@@ -44,12 +55,31 @@ class Scores:
     def turned(self):
         """Candidates as queries."""
         other = Scores.__new__(Scores)
-        other.pair, other.shape = self.pair, self.shape[::-1]
+        other.pair, other.shape, other.scale = self.pair, self.shape[::-1], self.scale
         if self.pair:
             other.queries, other.gallery = self.gallery, self.queries
         else:
             other.matrix = self.matrix.T
         return other
+
+
+def _embeddings(value, name, precision):
+    """Embeddings as numbers whose products say how well they fit, whatever they were quantised to."""
+    array = np.asarray(value)
+    if array.ndim == 2 and array.dtype.kind in "iub":
+        if precision is None and array.dtype == np.uint8:
+            raise TypeError(f"{name} has dtype uint8, expected precision to say whether it is 'uint8' or 'ubinary'")
+        if precision is not None and array.dtype != _DTYPES[precision]:
+            raise TypeError(
+                f"{name} has dtype {array.dtype}, expected {_DTYPES[precision]}, as precision is {precision!r}, or "
+                "floating"
+            )
+        if precision == "uint8":
+            array = array - np.float32(128)
+        elif precision in ("binary", "ubinary"):
+            bits = array.view(np.uint8) ^ np.uint8(128 * (precision == "binary"))
+            array = np.unpackbits(bits, axis=1) * np.float32(2) - np.float32(1)
+    return _numbers(array, name)
 
 
 def _numbers(value, name):

@@ -4,6 +4,12 @@ All measures take `scores`, either a (Q, G) matrix whose higher values mean a be
 the tuple ``(queries, gallery)`` of embeddings (Q, D) and (G, D), which are compared by `metric`. What belongs together
 is said by `positives` or by `labels`; without either, query i belongs to candidate i.
 
+Embeddings may be what `encode` gave in any `precision`. Floating and int8 ones are compared as they are; `precision`
+says what others are: ``"uint8"`` is taken minus 128, and of ``"binary"`` and ``"ubinary"`` each bit counts as 1 or -1,
+so that the cosine is 1 - 2 h / bits, h being the Hamming distance. int8 arrays of ``"binary"`` look like others:
+without `precision` their bytes are compared as numbers, which says little. A floating side stays as it is beside a
+quantised one.
+
 Scores are made and used block by block of queries, so memory does not grow with Q x G.
 
 **Ties are pessimistic**: a wrong candidate that scores the same as the right one counts as before it. So a model that
@@ -77,7 +83,7 @@ def _recall(first, k):
 # ---------------------------------------------------------------- public
 
 
-def ranks(scores, positives=None, labels=None, metric="cosine"):
+def ranks(scores, positives=None, labels=None, metric="cosine", precision=None):
     """Place of the best positive of each query, 1 being the first.
 
     Parameters
@@ -90,6 +96,8 @@ def ranks(scores, positives=None, labels=None, metric="cosine"):
         Instead of `positives`: equal labels belong together.
     metric : {"cosine", "dot"}
         How embeddings are compared.
+    precision : {"float32", "int8", "uint8", "binary", "ubinary"}, optional
+        Of quantised embeddings, see above; required for uint8 arrays.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def ranks(scores, positives=None, labels=None, metric="cosine"):
     Raises
     ------
     TypeError, ValueError, IndexError
-        NaN anywhere, shapes or indices that do not fit.
+        NaN anywhere, shapes, dtypes or indices that do not fit.
 
     Examples
     --------
@@ -107,18 +115,18 @@ def ranks(scores, positives=None, labels=None, metric="cosine"):
     >>> plait.evaluate.ranks([[0.9, 0.1, 0.5], [0.2, 0.3, 0.4], [0.0, 0.0, 0.0]])
     array([1, 2, 3])
     """
-    scores = Scores(scores, metric)
+    scores = Scores(scores, metric, precision)
     return _places(scores, Truth(scores.shape, positives, labels))[0]
 
 
-def recall_at_k(scores, k=(1, 5, 10), positives=None, labels=None, metric="cosine"):
+def recall_at_k(scores, k=(1, 5, 10), positives=None, labels=None, metric="cosine", precision=None):
     """Share of the queries with a positive among the first k candidates: R@k of the cross-modal literature.
 
     With several positives one of them is enough. Queries without positives do not count.
 
     Parameters
     ----------
-    scores, positives, labels, metric
+    scores, positives, labels, metric, precision
         As in `ranks`.
     k : int or sequence of int
         At least 1. From the number of candidates on, every positive is among the first k: the recall is 1.
@@ -134,17 +142,17 @@ def recall_at_k(scores, k=(1, 5, 10), positives=None, labels=None, metric="cosin
     >>> plait.evaluate.recall_at_k([[0.9, 0.1, 0.5], [0.2, 0.3, 0.4], [0.1, 0.2, 0.3]], k=(1, 2))
     {1: 0.6666666666666666, 2: 1.0}
     """
-    scores = Scores(scores, metric)
+    scores = Scores(scores, metric, precision)
     _ks(k)  # before the work
     return _recall(_places(scores, Truth(scores.shape, positives, labels))[0], k)
 
 
-def mrr(scores, positives=None, labels=None, metric="cosine"):
+def mrr(scores, positives=None, labels=None, metric="cosine", precision=None):
     """Mean reciprocal rank: the mean of 1 / `ranks` over the queries that have positives.
 
     Parameters
     ----------
-    scores, positives, labels, metric
+    scores, positives, labels, metric, precision
         As in `ranks`.
 
     Examples
@@ -153,11 +161,11 @@ def mrr(scores, positives=None, labels=None, metric="cosine"):
     >>> plait.evaluate.mrr([[0.9, 0.1], [0.4, 0.3]])
     0.75
     """
-    first = ranks(scores, positives, labels, metric)
+    first = ranks(scores, positives, labels, metric, precision)
     return float(np.mean(1 / _some(first[first > 0], "mrr")))
 
 
-def mean_average_precision(scores, positives=None, labels=None, metric="cosine"):
+def mean_average_precision(scores, positives=None, labels=None, metric="cosine", precision=None):
     """Mean over queries of the average precision: the precision at the place of each positive, averaged.
 
     The precision at a positive is the share of positives among the candidates up to there (Manning, Raghavan & Schütze,
@@ -165,7 +173,7 @@ def mean_average_precision(scores, positives=None, labels=None, metric="cosine")
 
     Parameters
     ----------
-    scores, positives, labels, metric
+    scores, positives, labels, metric, precision
         As in `ranks`.
 
     Examples
@@ -174,12 +182,14 @@ def mean_average_precision(scores, positives=None, labels=None, metric="cosine")
     >>> plait.evaluate.mean_average_precision([[0.9, 0.8, 0.7]], positives=[[0, 2]])
     0.8333333333333333
     """
-    scores = Scores(scores, metric)
+    scores = Scores(scores, metric, precision)
     first, average = _places(scores, Truth(scores.shape, positives, labels), precision=True)
     return float(np.mean(_some(average[first > 0], "mean_average_precision")))
 
 
-def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labels=None, metric="cosine"):
+def retrieval(
+    a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labels=None, metric="cosine", precision=None
+):
     """Recall, mean reciprocal rank and mean average precision in both directions.
 
     Parameters
@@ -188,7 +198,7 @@ def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labe
         Embeddings of the two modalities. Or `a` alone: an (N, M) matrix of scores.
     names : (str, str)
         Of the modalities, for the keys of the result.
-    k, positives, labels, metric
+    k, positives, labels, metric, precision
         As in `recall_at_k`; `positives` are indices into `b` for each row of `a`, and hold for the way back too, where
         rows of `b` that nothing belongs to are candidates that distract but no queries.
 
@@ -204,7 +214,7 @@ def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labe
     >>> report["text_to_image"]
     {'recall': {1: 1.0}, 'mrr': 1.0, 'map': 1.0}
     """
-    scores = Scores(a if b is None else (a, b), metric)
+    scores = Scores(a if b is None else (a, b), metric, precision)
     truth = Truth(scores.shape, positives, labels)
     ks = _ks(k)[0]
     report = {}
@@ -221,7 +231,7 @@ def retrieval(a, b=None, *, names=("a", "b"), k=(1, 5, 10), positives=None, labe
     return report
 
 
-def top_k(queries, gallery, k, metric="cosine"):
+def top_k(queries, gallery, k, metric="cosine", precision=None):
     """The k candidates that score highest, best first; of equal ones the lower index first.
 
     Parameters
@@ -231,6 +241,9 @@ def top_k(queries, gallery, k, metric="cosine"):
     k : int
         At most G.
     metric : {"cosine", "dot"}
+    precision : {"float32", "int8", "uint8", "binary", "ubinary"}, optional
+        Of quantised embeddings: of ``encode(..., precision="ubinary")``, say. Required for uint8 arrays, and without it
+        int8 arrays are not ``"binary"`` ones.
 
     Returns
     -------
@@ -243,8 +256,11 @@ def top_k(queries, gallery, k, metric="cosine"):
     >>> ids, scores = plait.evaluate.top_k([[1.0, 0.0]], [[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]], 2)
     >>> ids, scores.round(3)
     (array([[1, 2]]), array([[1.   , 0.707]]))
+    >>> bits = np.array([[0b11110000], [0b11111100]], np.uint8)
+    >>> plait.evaluate.top_k(bits[:1], bits, 2, precision="ubinary")
+    (array([[0, 1]]), array([[1. , 0.5]], dtype=float32))
     """
-    scores = Scores((queries, gallery), metric)
+    scores = Scores((queries, gallery), metric, precision)
     if np.ndim(k):
         raise TypeError("top_k: k is a sequence, expected one whole number")
     _ks(k, scores.shape[1])

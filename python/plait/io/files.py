@@ -110,8 +110,14 @@ def atomic_file(path):
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is None or os.fsdecode(error.filename) != str(temporary):
+            raise
+        # The caller knows the file by its own name: a folder that is not there, a folder in its place.
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may not be there
+            temporary.unlink(missing_ok=True)
 
 
 def write_file(path, data: bytes) -> None:

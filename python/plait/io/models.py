@@ -8,6 +8,10 @@ configuration and the header of the weights were found to fit each other. Checkp
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import re
+from typing import NamedTuple
 
 from . import strictjson
 from .files import atomic_folder
@@ -15,13 +19,14 @@ from .folder import Folder
 from .schema import unparse
 from .tensors import map_tensors, save_tensors
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["LoadReport", "load_model", "save_model"]
 
 _FORMAT, _VERSION = "plait", 1
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-_PROCESSOR = "preprocessor_config.json"
+_PROCESSOR, _SETTINGS = "preprocessor_config.json", "settings.json"
 _MAX_CONFIG = 1 << 20
 _MAX_TOKENIZER = 64 << 20
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # names of models that others know
 _SLACK = 16 << 20  # parameters that a configuration may ask for beyond those in the file, until names are compared
 
 
@@ -32,11 +37,54 @@ class TensorNameError(KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class LoadReport(NamedTuple):
+    """What ``plait.load(folder, strict=False)`` could not take.
+
+    Attributes
+    ----------
+    missing : list of str
+        Tensors that the model begins anew with, by their names in the file; those of another shape among them.
+    unexpected : list of str
+        Tensors of the file that the model has no place for.
+    mismatched : dict of str to (tuple, tuple)
+        Those of `missing` that the file has in another shape: the shape there, and that of the model.
+
+    Examples
+    --------
+    >>> import os, plait, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plait.create_model("glyph-tiny").save(folder)
+    ...     tensors = plait.io.load_tensors(os.path.join(folder, "model.safetensors"))
+    ...     tensors["text.positions"] = tensors["text.positions"][:5]
+    ...     plait.io.save_tensors(os.path.join(folder, "model.safetensors"), tensors)
+    ...     model, report = plait.load(folder, strict=False)
+    >>> report
+    LoadReport(missing=['text.positions'], unexpected=[], mismatched={'text.positions': ((5, 96), (32, 96))})
+    """
+
+    missing: list
+    unexpected: list
+    mismatched: dict
+
+
+def log_report(report) -> None:
+    """Says it in the log."""
+    log = logging.getLogger("plait")
+    odd = [f"{name} {theirs} where the model has {ours}" for name, (theirs, ours) in report.mismatched.items()]
+    missing = [name for name in report.missing if name not in report.mismatched]
+    for what, names in (("missing, so drawn anew", missing), ("of another shape, so drawn anew", odd)):
+        if names:
+            log.warning("%s: %s", what, ", ".join(names))
+    if report.unexpected:
+        log.warning("left over, so not used: %s", ", ".join(report.unexpected))
+
+
 def save_model(model, folder) -> None:
     """Writes a model to a folder, whole or not at all.
 
     A model that came from another library's checkpoint is written in the layout of that, as float32, for that library
-    to load; others in plait's own. Tokenizer and image processor are those that the model holds now.
+    to load; others in plait's own. Tokenizer, image processor, ``max_tokens``, prompts and ``truncate_dim`` are those
+    that the model holds now.
 
     Parameters
     ----------
@@ -48,8 +96,8 @@ def save_model(model, folder) -> None:
     Raises
     ------
     TypeError, ValueError
-        The model has no configuration; or its tokenizer or image processor is one that such a folder has no place for.
-        Nothing is written then.
+        The model has no configuration; or its tokenizer, image processor or prompts are such as the folder has no place
+        for. Nothing is written then.
     FileExistsError
         The folder holds other files, which would be lost.
 
@@ -65,6 +113,7 @@ def save_model(model, folder) -> None:
     """
     from plait.models.pretrained.source import save_pretrained
     from plait.models.registry import type_name
+    from plait.models.settings import settings_of
 
     if getattr(model, "source", None) is not None:
         save_pretrained(model, folder)
@@ -81,13 +130,17 @@ def save_model(model, folder) -> None:
             f"save: model.processor is a {type(processor).__name__}, expected a plait.processing.ImageProcessor or None"
         )
     pictures = None if processor is None else strictjson.dumps(processor.to_config(), _PROCESSOR)
-    with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER, _PROCESSOR)) as new:
+    usual = _usual(model)
+    settings = {name: value for name, value in settings_of(model).items() if value != usual[name]}
+    with atomic_folder(folder, replaces=(_CONFIG, _WEIGHTS, _TOKENIZER, _PROCESSOR, _SETTINGS)) as new:
         (new / _CONFIG).write_bytes(strictjson.dumps(config, _CONFIG))
         save_tensors(new / _WEIGHTS, model.state_dict())
         if tokenizer is not None:
             (new / _TOKENIZER).write_bytes(strictjson.dumps(tokenizer.to_json(), _TOKENIZER))
         if pictures is not None:
             (new / _PROCESSOR).write_bytes(pictures)
+        if settings:
+            (new / _SETTINGS).write_bytes(strictjson.dumps(settings, _SETTINGS))
 
 
 def load_model(folder, strict: bool = True, image_size: int | None = None, seed: int = 0):
@@ -97,7 +150,9 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
     lays it out: transformers (CLIP, SigLIP, SigLIP 2, BERT, RoBERTa, DistilBERT, MPNet, the text side of CLAP, ViT,
     DINOv2), sentence-transformers, open_clip, or a file with the names of the original CLIP. docs/checkpoints.md lists
     them with how exact they are. Weights are mapped and not read: what is never used costs nothing, and processes share
-    it.
+    it. Copied are tensors in another form than plait computes with: float16 and bfloat16, and queries, keys and values
+    that are three tensors in the file and one here, as transformers writes them (123 MB of the 605 MB of CLIP
+    ViT-B/32). What oneDNN packs of the weights at the first use is each process's own, too.
 
     The result is in evaluation mode; call ``.train()`` to go on training. Nothing that comes with a model is run: files
     are JSON and safetensors, and others are refused.
@@ -106,8 +161,8 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
     ----------
     folder : path-like
     strict : bool
-        Whether missing and unexpected tensors are an error. With False missing ones begin as those of a new model, and
-        both are logged and returned.
+        Whether missing and unexpected tensors and other shapes than the configuration says are an error. With False
+        what fits is taken, and the rest of the model begins as that of a new one; it is logged and returned.
     image_size : int, optional
         Pictures of another size than the model was trained with: its positions are interpolated (bicubic), and the
         image processor makes pictures of this size.
@@ -116,13 +171,15 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
 
     Returns
     -------
-    Module, or (Module, LoadResult) where `strict` is False
+    Module, or (Module, LoadReport) where `strict` is False
         A ``DualEncoder``, ``TextEncoder`` or ``ImageEncoder``.
 
     Raises
     ------
     FileNotFoundError
         The folder, its configuration or its weights are missing.
+    TypeError
+        `folder` is no path.
     KeyError
         The weights lack a tensor of the model, or hold one that it does not have.
     ValueError
@@ -140,6 +197,7 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
     """
     from plait.models.pretrained.load import load_pretrained
 
+    _check_folder(folder)
     with _explained(folder), Folder(folder) as found:
         config = found.find_json(_CONFIG, _MAX_CONFIG)
         if isinstance(config, dict) and "model_type" not in config and ("format" in config or "type" in config):
@@ -151,9 +209,22 @@ def load_model(folder, strict: bool = True, image_size: int | None = None, seed:
     return model if strict else (model, result)
 
 
+def _check_folder(folder):
+    """Refuses what is no path, and says how to get a model whose name on a hub was given."""
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"load: folder is {type(folder).__name__}, expected the path of a model's folder")
+    name = os.fspath(folder)
+    if not os.path.exists(name):
+        get, where = (name, name.split("/")[1]) if _HUB.fullmatch(str(name)) else ("OWNER/NAME", "NAME")
+        raise FileNotFoundError(
+            f"{name}: no such folder. plait reads models from folders and downloads nothing; one from the Hugging Face "
+            f"hub comes with: pip install huggingface_hub && hf download {get} --local-dir {where}"
+        )
+
+
 def _load_own(folder, config, strict, seed):
     from plait.models.registry import build, parse_config
-    from plait.nn import LoadResult, init
+    from plait.nn import init
 
     model_type, config = _read_config(config, parse_config)
     arrays = map_tensors(_WEIGHTS, opened=folder.open(_WEIGHTS))
@@ -166,11 +237,16 @@ def _load_own(folder, config, strict, seed):
     missing, extra = [n for n in own if n not in arrays], [n for n in arrays if n not in own]
     if strict:
         _refuse(missing, extra)
-    for name in own.keys() & arrays.keys():
+    mismatched = {}
+    for name in [name for name in own if name in arrays]:
         if arrays[name].shape != own[name].shape:
+            if not strict:
+                mismatched[name] = (arrays.pop(name).shape, own[name].shape)
+                continue
             raise ValueError(f"{_WEIGHTS}: {name} has shape {arrays[name].shape}, expected {own[name].shape}")
         if own[name].dtype.kind == "f" and arrays[name].dtype.kind not in "fV":
             raise ValueError(f"{_WEIGHTS}: {name} has dtype {arrays[name].dtype}, expected a floating dtype")
+    missing = [name for name in own if name not in arrays]
     if missing:
         with init.seeded(seed):
             model = build(model_type, config)
@@ -185,7 +261,33 @@ def _load_own(folder, config, strict, seed):
         from plait.processing import ImageProcessor
 
         model.processor = ImageProcessor.from_config(data)
-    return model.eval(), LoadResult(missing, extra)
+    _set(model, folder.find_json(_SETTINGS, _MAX_CONFIG))
+    report = LoadReport(missing, extra, mismatched)
+    log_report(report)
+    return model.eval(), report
+
+
+def _usual(model) -> dict:
+    """The settings of a new model, by their names; none where it reads no texts."""
+    from plait.models.settings import NEW
+
+    new = {"max_tokens": model.config.text.length, **NEW} if hasattr(model, "max_tokens") else {}
+    return {name: value for name, value in new.items() if hasattr(model, name)}
+
+
+def _set(model, data):
+    from plait.models.settings import check_settings
+
+    if data is None:
+        return
+    if not isinstance(data, dict):
+        raise ValueError(f"{_SETTINGS}: expected an object")
+    usual = _usual(model)
+    unknown = sorted(set(data) - set(usual))
+    if unknown:
+        raise ValueError(f"{_SETTINGS}: {unknown[0]} is unknown, expected some of {', '.join(usual) or 'none'}")
+    for name, value in check_settings(data, f"{_SETTINGS}: ").items():
+        setattr(model, name, value)
 
 
 @contextlib.contextmanager

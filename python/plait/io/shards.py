@@ -106,8 +106,14 @@ def write_shards(folder, items, encode, *, model, options=None, shard_size=50_00
     # As the manifest will give them back: tuples are lists there.
     options = strictjson.loads(strictjson.dumps(options or {}, f"{what}: options"), f"{what}: options")
     folder = Path(folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"{folder}: exists and is not a folder, name another one")
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with contextlib.ExitStack() as stack:
+        if made:  # and left empty by what goes wrong: nobody asked for that
+            stack.push(lambda kind, *_: kind is not None and _remove_empty(folder))
+        stack.enter_context(_locked(folder))
         job = _Job(_begun(Shards(folder, model, options, int(shard_size))), encode, ids, on_error)
         items = iter(items)
         while (first := next(items, _END)) is not _END:
@@ -122,7 +128,6 @@ class _Job:
         self.here, self.encode, self.ids, self.on_error = here, encode, ids, on_error
         self.shards, self.number, self.items = list(here.shards), 0, 0
         self.kept, self.skipped, self.first = 0, 0, None
-        write_manifest(here)  # so that files of vectors are never without one
 
     def shard(self, part):
         """Checks one file, or makes it."""
@@ -143,6 +148,8 @@ class _Job:
             self.kept += 1
         else:
             file = file_name(self.number)
+            if not self.shards:
+                self._save(False)  # files of vectors are never without a manifest
             save_tensors(self.here.folder / file, {"vectors": rows, **part.id_tensors()})
             digest = _sha256(self.here.folder / file)
             self.shards[self.number : self.number + 1] = [
@@ -329,6 +336,11 @@ def _sha256(file):
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return None
+
+
+def _remove_empty(folder):
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @contextlib.contextmanager

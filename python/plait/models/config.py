@@ -51,7 +51,9 @@ class ImageConfig:
 
     def check(self, path):
         """Refuses keys that do not fit each other; `path` is where they stand in the file."""
-        if (self.size % self.patch and not self.crop) or self.patch > self.size:
+        if self.patch > self.size:
+            raise ValueError(f"{path}.patch is {self.patch}, expected at most size, {self.size}")
+        if self.size % self.patch and not self.crop:
             raise ValueError(f"{path}.patch is {self.patch}, expected a divisor of size, {self.size}")
         for key in ("mean", "std"):
             if len(getattr(self, key)) not in (1, self.channels):

@@ -11,6 +11,7 @@ from plait.io.schema import parse
 from plait.models.config import DualEncoderConfig
 from plait.models.encoding import evaluating
 from plait.models.images import encode_images, iterate_images
+from plait.models.intake import fits
 from plait.models.texts import Tokenized, encode_texts, iterate_texts
 from plait.models.towers import ImageTower, TextTower
 from plait.nn import Module, Parameter
@@ -299,7 +300,9 @@ class DualEncoder(Tokenized, Module):
 
         Parameters
         ----------
-        images : as in ``encode_image``; or an (n, embed_dim) or (embed_dim,) float array of vectors that it gave
+        images : as in ``encode_image``; or an (n, embed_dim) or (embed_dim,) array of vectors that it gave
+            Floating arrays of one or two dimensions are vectors, of any length: a grey picture of floating values goes
+            in a list. uint8 arrays are pictures.
         labels : list of str
         templates : str or list of str
             With ``{}`` where the label goes.
@@ -316,7 +319,8 @@ class DualEncoder(Tokenized, Module):
         Raises
         ------
         TypeError, ValueError
-            Labels or templates are none, a template has no ``{}``, or a label is no text to the tokenizer.
+            Labels or templates are none, a template has no ``{}``, or a label is no text to the tokenizer; vectors have
+            another width, or are quantised.
 
         Examples
         --------
@@ -327,9 +331,8 @@ class DualEncoder(Tokenized, Module):
         (3, 2)
         """
         table = self._label_table(labels, templates, cache)
-        x = images.data if isinstance(images, Tensor) else images
-        ready = isinstance(x, np.ndarray) and x.dtype.kind == "f"
-        if not ready or x.ndim not in (1, 2) or x.shape[-1] != self.config.embed_dim:
+        x = self._given_vectors(images)
+        if x is None:
             options = {"show_progress": show_progress, "on_error": on_error, "workers": workers}
             x = self._evaluated(self.encode_image, images, batch_size, **options)
         logits = np.exp(self.logit_scale.data) * (x @ table.T)
@@ -341,6 +344,27 @@ class DualEncoder(Tokenized, Module):
             e = np.exp(logits - logits.max(axis=-1, keepdims=True))
             probabilities = e / e.sum(axis=-1, keepdims=True)
         return np.where(x.any(axis=-1, keepdims=True), probabilities, 0).astype(np.float32)
+
+    def _given_vectors(self, images):
+        """Vectors that came in place of pictures, of unit length; None where these are pictures."""
+        x, c = images.data if isinstance(images, Tensor) else images, self.config
+        if not isinstance(x, np.ndarray) or x.ndim not in (1, 2):
+            return None
+        floating = x.dtype.kind == "f" or x.dtype.name == "bfloat16"
+        if not floating and x.dtype != np.int8:
+            return None
+        if not floating or x.shape[-1] != c.embed_dim:
+            if floating and x.ndim == 2 and self.processor is None and fits(c.image, x.shape, 1):
+                return None
+            raise ValueError(
+                f"zero_shot: images has shape {x.shape} and dtype {x.dtype}, expected pictures (a grey one of floating "
+                f"values in a list), or vectors (n, {c.embed_dim}) as encode_image gives them in float32"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError("zero_shot: images are vectors with a value that is not finite")
+        x = x.astype(np.result_type(x, np.float32), copy=False)
+        lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+        return x / np.where(lengths > 0, lengths, 1)
 
     def _label_table(self, labels, templates, cache):
         templates = [templates] if isinstance(templates, str) else list(templates)

@@ -131,6 +131,8 @@ class TextEncoder(Tokenized, Module):
     prompts : dict of str to str
         Texts that ``encode`` puts in front, by name.
     default_prompt_name : str or None
+    truncate_dim : int or None
+        How many columns ``encode`` gives where it is not told; more than there are mean all. Training has all of them.
 
     Examples
     --------
@@ -155,6 +157,7 @@ class TextEncoder(Tokenized, Module):
         self.max_tokens = c.text.length
         self.prompts: dict = {}
         self.default_prompt_name: str | None = None
+        self.truncate_dim: int | None = None
 
     def forward(self, texts) -> Stream:
         """Token ids (or strings) to the stream of the last block's rows."""
@@ -186,8 +189,11 @@ class TextEncoder(Tokenized, Module):
             Of one in ``prompts``; default ``default_prompt_name``.
         normalize : bool, optional
             Unit length; default: as the folder says (it has a Normalize step).
-        precision, truncate_dim, show_progress
+        precision, show_progress
             As in ``DualEncoder.encode_image``.
+        truncate_dim : int, optional
+            Only the leading columns, brought to unit length after that where `normalize` says so; default: the model's
+            ``truncate_dim``.
         truncate : bool
             Texts of more than ``max_tokens`` tokens are an error; or, with True, are cut, and a warning counts them.
 
@@ -207,7 +213,7 @@ class TextEncoder(Tokenized, Module):
             batch_size=batch_size,
             normalize=self._unit(normalize),
             precision=precision,
-            truncate_dim=truncate_dim,
+            truncate_dim=self._columns(truncate_dim),
             show_progress=show_progress,
             truncate=truncate,
         )
@@ -229,13 +235,19 @@ class TextEncoder(Tokenized, Module):
             batch_size=batch_size,
             normalize=self._unit(normalize),
             precision=precision,
-            truncate_dim=truncate_dim,
+            truncate_dim=self._columns(truncate_dim),
             truncate=truncate,
         )
 
     def _unit(self, normalize):
         ends = bool(self.config.heads) and self.config.heads[-1].kind == "normalize"
         return ends if normalize is None else bool(normalize)
+
+    def _columns(self, truncate_dim):
+        default = self.truncate_dim
+        if truncate_dim is not None or self.training:
+            return truncate_dim
+        return None if isinstance(default, (int, np.integer)) and default > self.config.width else default
 
     def _with_prompt(self, function, name, sentences, prompt, prompt_name):
         prompt, skip = self._prompt(name, prompt, prompt_name), 0

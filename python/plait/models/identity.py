@@ -19,8 +19,9 @@ def fingerprint(model) -> str:
     """A text that says which model it is, to keep beside vectors and to compare before they are mixed with others.
 
     Models that give different vectors have different fingerprints: it covers the configuration, every tensor, the
-    tokenizer, the prompts and the image processor. Where the folder lies, how its files are named and cut, and whether
-    weights were stored as float16 or as the same values in float32 does not matter.
+    tokenizer, the limit of tokens, the prompts, ``truncate_dim`` and the image processor. Where the folder lies, how
+    its files are named and cut, and whether weights were stored as float16 or as the same values in float32 does not
+    matter.
 
     It takes milliseconds, since of tensors above 64 KiB only sixteen pieces of 4 KiB are read, the first and the last
     ones included. Training, pruning or quantising a tensor changes all of it, so that shows; a few values that somebody
@@ -89,7 +90,9 @@ def _text(model):
     if not hasattr(model, "tokenizer"):
         return None
     prompts = (getattr(model, "prompts", None), getattr(model, "default_prompt_name", None))
-    return [model.max_tokens, *prompts, _tokenizer(model)]
+    about = [model.max_tokens, *prompts, _tokenizer(model)]
+    columns = getattr(model, "truncate_dim", None)
+    return about if columns is None else [*about, int(columns)]
 
 
 def _tokenizer(model):

@@ -114,6 +114,10 @@ def _items(function, images, c, processor):
         return [images], 1, True
     if isinstance(images, (list, tuple)):
         return images, len(images), False
+    if hasattr(images, "read"):  # its lines would be taken for pictures
+        raise TypeError(
+            f"{function}: images is an open file ({type(images).__name__}), expected its path, or its bytes, read()"
+        )
     if hasattr(images, "__iter__") and not isinstance(images, (dict, bytearray)):
         return images, None, False
     raise TypeError(
@@ -137,7 +141,7 @@ def _reader_of(model, function):
             array = _array(item, what)
             floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
             if floating and array.ndim == 3 and fits(c, array.shape[1:], array.shape[0]):
-                return _cropped(np.ascontiguousarray(array.transpose(1, 2, 0), np.float32), c)
+                return _cropped(np.ascontiguousarray(_finite(array, what).transpose(1, 2, 0), np.float32), c)
             if processor is None:
                 return _cropped(_scaled(array, c, tower, what), c)
         if processor is None:
@@ -173,6 +177,8 @@ def _array(item, what):
     if array.dtype.kind not in "fuib" and array.dtype.name != "bfloat16":
         got = f"has dtype {array.dtype}" if isinstance(item, np.ndarray) else f"is {type(item).__name__}"
         raise TypeError(f"{what} {got}, expected a picture, a path or an array of numbers")
+    if array.ndim not in (2, 3) and not isinstance(item, (np.ndarray, Tensor, list, tuple)):
+        raise TypeError(f"{what} is {type(item).__name__}, expected a picture, a path, the bytes of a file or an array")
     if array.ndim not in (2, 3):
         raise ValueError(f"{what} has shape {array.shape}, expected (H, W, C) or (H, W)")
     return array
@@ -189,11 +195,19 @@ def _scaled(array, c, tower, what):
             f"{what} has shape {array.shape}, expected ({c.size}, {c.size}, {c.channels}), or processed pixel values "
             f"({c.channels}, {c.size}, {c.size}); a model with an image processor takes pictures of any size"
         )
+    if array.dtype != np.uint8:
+        _finite(array, what)
     values = np.multiply(
         array, tower.scale / np.float32(255) if array.dtype == np.uint8 else tower.scale, dtype=np.float32
     )
     values += tower.shift
     return values
+
+
+def _finite(array, what):
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds a value that is not finite")
+    return array
 
 
 def _cropped(values, c):

@@ -36,6 +36,7 @@ def check_pixels(tower, images, function="encode_image"):
         due = [f"(B, {size}, {c.channels})", *([f"(B, {size})"] if c.channels == 1 else [])]
         due += [f"(B, {c.channels}, {size}) of processed pixel values"]
         raise ValueError(f"{function}: images has shape {images.shape}, expected {' or '.join(due)}")
+    _check_finite(images, function)
     # A picture of one channel is the same in both layouts; then it counts as not processed.
     if processed and fits(c, images.shape[1:3], images.shape[3]):
         processed = False
@@ -59,6 +60,12 @@ def fits(c, size, channels):
     if not c.any_size:
         return tuple(size) == (c.size, c.size)
     return all(n >= c.patch for n in size)
+
+
+def _check_finite(images, function):
+    values = images.data if isinstance(images, Tensor) else images
+    if values.dtype != np.uint8 and not (finite := np.isfinite(values).all(axis=(1, 2, 3))).all():
+        raise ValueError(f"{function}: images[{int(finite.argmin())}] holds a value that is not finite")
 
 
 def _reshape(images, shape):
@@ -124,8 +131,9 @@ def _ids(text, what):
         ids = np.asarray(text)
     except Exception:  # a ragged list, or an array that refuses
         ids = None
-    if ids is None or (ids.ndim == 1 and ids.size and ids.dtype.kind not in "iu"):
-        got = f"has dtype {ids.dtype}" if ids is not None else f"is {type(text).__name__}"
+    one = ids is not None and not ids.ndim and not isinstance(text, np.ndarray)  # None, bytes, a number
+    if ids is None or one or (ids.ndim == 1 and ids.size and ids.dtype.kind not in "iu"):
+        got = f"is {type(text).__name__}" if ids is None or one else f"has dtype {ids.dtype}"
         raise TypeError(f"{what} {got}, expected a string or whole numbers (tokens,)")
     if ids.ndim != 1:
         raise ValueError(f"{what} has shape {ids.shape}, expected a string or whole numbers (tokens,)")

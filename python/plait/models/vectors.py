@@ -26,7 +26,8 @@ def quantize_embeddings(embeddings, precision: str, ranges=None) -> np.ndarray:
         themselves, uint8.
     ranges : (2, D) array, optional
         For int8 and uint8: the least and largest value of each column, as of a calibration set; values are then put
-        into 256 equal steps between them, as sentence-transformers' ``quantize_embeddings`` does, and clipped.
+        on 256 levels between them and clipped. Levels are computed in float32, and are those of sentence-transformers'
+        ``quantize_embeddings``.
 
     Returns
     -------
@@ -61,7 +62,8 @@ def quantize_embeddings(embeddings, precision: str, ranges=None) -> np.ndarray:
         return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
     if ranges is not None:
         low, high = _ranges(ranges, x.shape[-1])
-        steps = np.where(high > low, (high - low) / 255, 1)
+        steps = (high - low) / 255
+        steps = np.where(steps == 0, 1, steps)
         levels = np.clip(np.floor((x - low) / steps), 0, 255) - 128
     else:
         x = x.astype(np.result_type(x, np.float32), copy=False)
@@ -77,7 +79,7 @@ def _ranges(ranges, width):
             f"quantize_embeddings: ranges has shape {array.shape}, expected (2, {width}): the least and the largest "
             "value of each column, all finite"
         )
-    return array
+    return array.astype(np.float32)
 
 
 def check_vector_options(function, precision, truncate_dim, width):

@@ -16,7 +16,7 @@ from . import _tokenizer_json as schema
 from ._sentencepiece import CONTROL, USER_DEFINED, read_sentencepiece
 from ._special_tokens import Added, read_object, special_tokens
 
-__all__ = ["FAMILIES", "FILES", "Plan", "flag", "plan"]
+__all__ = ["FAMILIES", "FILES", "Plan", "flag", "longest", "plan"]
 
 # Names of files that a tokenizer may have, and their sizes at most.
 FILES = {
@@ -30,6 +30,7 @@ FILES = {
     "spiece.model": 16 << 20,
     "sentencepiece.bpe.model": 16 << 20,
 }
+_MAX_LENGTH = 1_000_000  # above it, model_max_length is a way to say that there is none
 _CONFIG, _JSON = "tokenizer_config.json", "tokenizer.json"
 _SIGLIP = "SiglipTokenizer"
 FAMILIES = {
@@ -112,6 +113,14 @@ def flag(config: dict, key: str, default, *kinds):
     if not isinstance(value, kinds or (bool,)):
         raise ValueError(f"{_CONFIG}: {key} is {schema.short(value)}, expected true or false")
     return value
+
+
+def longest(config: dict) -> int | None:
+    """Most tokens of a text, ``model_max_length``; None where there is no limit, which a huge number says, too."""
+    length = config.get("model_max_length")
+    if isinstance(length, bool) or not isinstance(length, (int, float)) or not 1 <= length <= _MAX_LENGTH:
+        return None
+    return int(length)
 
 
 def _clip(model, names, config):

@@ -18,14 +18,13 @@ from plait.io.folder import Folder
 from ._clip_bpe import clip_files
 from ._siglip import SiglipEngine
 from ._special_tokens import read_object
-from ._tokenizer_families import FAMILIES, FILES, flag, plan
+from ._tokenizer_families import FAMILIES, FILES, flag, longest, plan
 
 __all__ = ["Tokenizer"]
 
 _MAX_CHARACTERS = 1_000_000
 _MAX_GROWN = 1 << 26  # characters that a text may have become, by what the files say
 _WINDOW = 4096  # characters of a long text that are looked at first, where the rest will be cut
-_MAX_LENGTH = 1_000_000  # above it, model_max_length is a way to say that there is none
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLEAN: dict[str, Callable[[str], str]] = {
     "unescape": lambda text: html.unescape(html.unescape(text)),
@@ -106,9 +105,9 @@ class Tokenizer:
         self._before, self._after = self._affix(made, made.before), self._affix(made, made.after)
         self._left = made.config.get("truncation_side", "right") == "left"
         self._local = self._engine.local and not self._left
-        length = made.config.get("model_max_length")
-        sane = isinstance(length, (int, float)) and not isinstance(length, bool) and 1 <= length <= _MAX_LENGTH
-        self.max_length = int(length) if sane else 64 if made.sentencepiece and length is None else None
+        self.max_length = longest(made.config)
+        if made.sentencepiece and made.config.get("model_max_length") is None:
+            self.max_length = 64
         ids = {key: self._engine.id(token) for key, token in made.names.items()}
         self.pad_id, self.bos_id, self.eos_id = map(ids.get, ("pad_token", "bos_token", "eos_token"))
         self.cls_id, self.sep_id, self.unk_id = map(ids.get, ("cls_token", "sep_token", "unk_token"))

@@ -121,8 +121,12 @@ class Table:
                 output_fields=fields,
                 search_params={"metric_type": METRICS[self.layout.metric], "params": parameters},
             )
-            found += [[(hit["id"], float(hit["distance"]), hit["entity"]) for hit in hits] for hits in result]
+            found += [[(hit["id"], self._score(hit["distance"]), hit["entity"]) for hit in hits] for hits in result]
         return found
+
+    def _score(self, distance):
+        """Of vectors of unit length rounding makes products of a little more than 1."""
+        return min(1.0, max(-1.0, float(distance))) if self.layout.metric == "cosine" else float(distance)
 
 
 def _conditions(ids, rows):

@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Entry", "KeyTable", "floats"]
+__all__ = ["Entry", "KeyTable", "ShapeError", "floats"]
+
+
+class ShapeError(ValueError):
+    """A tensor of the file has another shape than the model's."""
 
 
 class Entry(NamedTuple):
@@ -44,9 +48,17 @@ class Entry(NamedTuple):
             array = array.reshape(shape)
         return array
 
+    def shapes(self, array) -> dict:
+        """The shapes that their tensors should have, by name, from an array of ours."""
+        found = {}
+        for name, piece, part in self.theirs(array, {}):
+            begin, end, parts = part or (0, 1, 1)
+            found[name] = (*(n * parts // (end - begin) for n in piece.shape[:1]), *piece.shape[1:])
+        return found
+
     def _unlike(self, arrays, shape):
         got = " and ".join(str(a.shape) for a in arrays)
-        return ValueError(f"{' and '.join(self.names)}: {got} where the configuration says {tuple(shape)}")
+        return ShapeError(f"{' and '.join(self.names)}: {got} where the configuration says {tuple(shape)}")
 
     def theirs(self, array, shapes):
         """(name, array, part of the rows) of what is written; `shapes` are those that the file had."""

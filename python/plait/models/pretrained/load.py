@@ -7,12 +7,12 @@ import math
 
 from plait.io import strictjson
 from plait.io.folder import Folder, HeldFolder
-from plait.nn import LoadResult, init
+from plait.nn import init
 
 from . import bert, clip, open_clip, siglip, vit
 from .fields import refuse_code
-from .keys import floats
-from .readers import PROCESSOR_FILES, pad_id
+from .keys import ShapeError, floats
+from .readers import PROCESSOR_FILES, SETTINGS, max_tokens, pad_id
 from .sentence import apply_modules, modules_of
 from .source import Source
 from .weights import find_weights
@@ -90,13 +90,17 @@ def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None 
     Returns
     -------
     model : Module
-    result : LoadResult
+    report : LoadReport
     """
     steps = modules_of(folder)
     if steps is not None and steps[0][0] == "CLIPModel":
         with folder.sub(steps[0][1]) as sub:
             if modules_of(sub) is not None:
                 raise ValueError(f"{steps[0][1]}: a modules.json inside a CLIPModel, expected a model")
+            told = folder.find_json(SETTINGS) or {}
+            for key in ("truncate_dim", "default_prompt_name"):
+                if isinstance(told, dict) and told.get(key) is not None:
+                    log.warning("%s: %s is for encode of one kind of input, and not used here", SETTINGS, key)
             return load_pretrained(sub, strict, image_size, seed)
     path = steps[0][1] if steps else ""
     if path:
@@ -111,12 +115,12 @@ def load_pretrained(folder: Folder, strict: bool = True, image_size: int | None 
         apply_modules(folder, steps, plan, weights)
     if image_size is not None:
         _set_size(plan, image_size)
-    model, result, source = _build(plan, weights, strict, seed)
+    model, report, source = _build(plan, weights, strict, seed)
     source.config, source.files, source.steps, source.pad_default = config, side.files, steps, side.pad_default
     model.source = source
     _attach(model, plan, side, image_size)
     source.processor = getattr(model, "processor", None)
-    return model.eval(), result
+    return model.eval(), report
 
 
 def _files(folder):
@@ -149,6 +153,7 @@ def _plan(config, weights, side):
 
 
 def _build(plan, weights, strict, seed):
+    from plait.io.models import LoadReport, TensorNameError, log_report, more
     from plait.models.registry import build, parse_config
 
     config = parse_config(plan.type, plan.config)
@@ -160,41 +165,58 @@ def _build(plan, weights, strict, seed):
     own = dict(model.named_parameters())
     prefix = plan.prefix(own, weights)
     entries = {name: plan.table.find(name, prefix) for name in own}
-    missing = [n for n, e in entries.items() if e is None or any(name not in weights for name in e.names)]
-    used = {name for n, e in entries.items() if n not in missing for name in e.names}
+    left = {n: _absent(n, e, weights) for n, e in entries.items()}  # what the file has not for each of ours
+    if strict and any(left.values()):
+        raise TensorNameError(f"{weights.files[0]}: tensor {_some(left)[0]} is missing{more(_some(left))}")
+    used = {name for n, e in entries.items() if not left[n] for name in e.names}
     extras = [name for name in weights if name not in used]
-    unexpected = [name for name in extras if not plan.is_ignored(name, prefix)]
-    if strict and (missing or unexpected):
-        from plait.io.models import TensorNameError, more
-
-        if missing:
-            entry = entries[missing[0]]
-            theirs = next((n for n in entry.names if n not in weights), missing[0]) if entry else missing[0]
-            raise TensorNameError(f"{weights.files[0]}: tensor {theirs} is missing{more(missing)}")
+    # One without values (registers, of which there are none) has nothing to say.
+    unexpected = [name for name in extras if weights[name].size and not plan.is_ignored(name, prefix)]
+    if strict and unexpected:
         raise TensorNameError(f"{weights.files[0]}: tensor {unexpected[0]} is not part of the model{more(unexpected)}")
-    if missing:  # they begin as those of a new model
+    arrays, mismatched = {}, {}
+    for name, entry in entries.items():
+        if not left[name]:
+            try:
+                arrays[name] = _taken(name, entry, weights, plan, config, own[name].shape)
+                own[name].adopt(arrays[name])
+            except ShapeError as error:
+                if strict:
+                    raise ValueError(f"{weights.files[0]}: {error}") from None
+                left[name] = list(entry.names)
+                mismatched.update({n: (weights[n].shape, due) for n, due in entry.shapes(own[name].data).items()})
+            except ValueError as error:
+                raise ValueError(f"{weights.files[0]}: {error}") from None
+    report = LoadReport(_some(left), unexpected, mismatched)
+    if report.missing:  # they begin as those of a new model
         with init.seeded(seed):
             model = build(plan.type, config)
         own = dict(model.named_parameters())
-    for name, parameter in own.items():
-        if name in missing:
-            continue
-        entry = entries[name]
-        arrays = [weights[n] for n in entry.names]
-        try:
-            if name == "image.positions" and "image_size" in plan.settings:
-                arrays = [_positions(floats(arrays[0], *entry.names), config, parameter.shape)]
-            parameter.adopt(entry.ours(arrays, parameter.shape))
-        except ValueError as error:
-            raise ValueError(f"{weights.files[0]}: {error}") from None
-    if missing:
-        log.warning("missing, so drawn anew: %s", ", ".join(missing))
-    if unexpected:
-        log.warning("left over, so not used: %s", ", ".join(unexpected))
+        for name, array in arrays.items():
+            own[name].adopt(array)
+    log_report(report)
+    used -= mismatched.keys()
     shapes = {name: weights[name].shape for name in used}
     dtypes = {name: weights[name].dtype for name in used}
     source = Source(plan, prefix, shapes, dtypes, {name: weights[name] for name in extras})
-    return model, LoadResult(missing, unexpected), source
+    return model, report, source
+
+
+def _absent(name, entry, weights):
+    """Names of the file's tensors that one of ours is made of, and that are not there; ours where no table has it."""
+    return [name] if entry is None else [n for n in entry.names if n not in weights]
+
+
+def _some(left):
+    return list(dict.fromkeys(name for names in left.values() for name in names))
+
+
+def _taken(name, entry, weights, plan, config, shape):
+    """Our tensor of the file's."""
+    arrays = [weights[n] for n in entry.names]
+    if name == "image.positions" and "image_size" in plan.settings:
+        arrays = [_positions(floats(arrays[0], *entry.names), config, shape)]
+    return entry.ours(arrays, shape)
 
 
 def _set_size(plan, size):
@@ -226,8 +248,8 @@ def _attach(model, plan, side, image_size):
 
     if plan.tokenizer is not None:
         model._later = (side.held, plan.tokenizer, plan.settings.get("lower", False))
-        limit = plan.settings.get("max_seq_length")
-        model.max_tokens = min(model.config.text.length, limit or model.config.text.length)
+        configuration = side.held.find_json("tokenizer_config.json")
+        model.max_tokens = max_tokens(plan.settings.get("max_seq_length"), configuration, model.config.text.length)
     if plan.type != "text_encoder":
         name = next((name for name in PROCESSOR_FILES if name in side.files), None)
         data = None if name is None else side.held.json(name)
@@ -242,7 +264,8 @@ def _attach(model, plan, side, image_size):
         elif plan.settings.get("preprocess_cfg") is not None:
             model.processor = ImageProcessor.from_open_clip(plan.settings["preprocess_cfg"], model.config.image.size)
     if "prompts" in plan.settings:
-        model.prompts, model.default_prompt_name = plan.settings["prompts"], plan.settings["default_prompt_name"]
+        model.prompts, model.truncate_dim = dict(plan.settings["prompts"]), plan.settings["truncate_dim"]
+        model.default_prompt_name = plan.settings["default_prompt_name"]
 
 
 def _makes_patches(data, config):

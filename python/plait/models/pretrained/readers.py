@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from plait.io import strictjson
+from plait.models.settings import NEW, settings_of
 
-__all__ = ["PROCESSOR_FILES", "pad_id", "reader_files"]
+__all__ = ["LIMITS", "PROCESSOR_FILES", "SETTINGS", "max_tokens", "pad_id", "reader_files"]
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_TOKENIZER, _LIMITS = "tokenizer_config.json", "sentence_bert_config.json"
+LIMITS, SETTINGS = "sentence_bert_config.json", "config_sentence_transformers.json"
+_TOKENIZER = "tokenizer_config.json"
 # Of a tokenizer, too, though plait reads others of its files.
 _MORE = ("tokenizer.model", "bpe_simple_vocab_16e6.txt.gz")
 
@@ -22,8 +24,13 @@ def reader_files(model) -> tuple:
     """
     source = model.source
     files = dict(source.files)
+    settings = settings_of(model)
     if source.plan.tokenizer is not None and model._later is None:
         _add_tokenizer(model._tokenizer, model, files)
+    if "prompts" in settings:
+        _add_prompts(settings, source, files)
+    if source.plan.tokenizer is not None:
+        _add_limit(settings, model, files)
     processor = getattr(model, "processor", None)
     if processor is source.processor:
         return files, source.config
@@ -41,6 +48,56 @@ def pad_id(data, default, vocabulary) -> int:
         if named and key.isascii() and key.isdigit() and len(key) < 9 and int(key) < vocabulary:
             return int(key)
     return default if default < vocabulary else 0
+
+
+def max_tokens(read, configuration, length) -> int:
+    """Most tokens of a text.
+
+    Parameters
+    ----------
+    read : int or None
+        ``max_seq_length`` of sentence-transformers, which goes before all else.
+    configuration : object
+        ``tokenizer_config.json``, or None.
+    length : int
+        Of the table of positions.
+    """
+    from plait.processing._tokenizer_families import longest
+
+    if read is None and isinstance(configuration, dict):
+        read = longest(configuration)
+    return min(length, read or length)
+
+
+def _add_prompts(settings, source, files):
+    """Prompts and leading columns, where they are other ones than when the model was loaded."""
+    now = {key: settings[key] for key in NEW}
+    changed = [key for key, value in now.items() if value != source.plan.settings.get(key, NEW[key])]
+    if not changed:
+        return
+    if source.steps is None:
+        name = min(changed)
+        raise ValueError(
+            f"save: model.{name} is {repr(now[name])[:60]}, expected {NEW[name]!r}: only folders of "
+            "sentence-transformers, and those of models that plait made, have a place for it"
+        )
+    data = {**strictjson.loads(files.get(SETTINGS, b"{}"), SETTINGS), **now}
+    if now["truncate_dim"] is None:
+        del data["truncate_dim"]
+    files[SETTINGS] = strictjson.dumps(data, SETTINGS)
+
+
+def _add_limit(settings, model, files):
+    """The limit of tokens, where the files would give another one."""
+    from plait.processing import Tokenizer
+
+    length, ours = model.config.text.length, model.source.steps is not None
+    data = {name: strictjson.loads(files.get(name, b"{}"), name) for name in (LIMITS, _TOKENIZER)}
+    wanted, read = min(settings["max_tokens"], length), data[LIMITS].get("max_seq_length") if ours else None
+    if wanted == max_tokens(read, data[_TOKENIZER], length) or not Tokenizer.is_in(files):
+        return
+    name, key = (LIMITS, "max_seq_length") if ours else (_TOKENIZER, "model_max_length")
+    files[name] = strictjson.dumps({**data[name], key: wanted}, name)
 
 
 def _add_tokenizer(tokenizer, model, files):
@@ -71,8 +128,8 @@ def _add_tokenizer(tokenizer, model, files):
                 f"save: model.tokenizer has lower={tokenizer.lower}, expected {lower}: only folders of "
                 "sentence-transformers say anything else"
             )
-        limits = strictjson.loads(files.get(_LIMITS, b"{}"), _LIMITS)
-        files[_LIMITS] = strictjson.dumps({**limits, "do_lower_case": tokenizer.lower}, _LIMITS)
+        limits = strictjson.loads(files.get(LIMITS, b"{}"), LIMITS)
+        files[LIMITS] = strictjson.dumps({**limits, "do_lower_case": tokenizer.lower}, LIMITS)
     text = model.config.text
     if text.pad_id is not None:
         data = strictjson.loads(new.get(_TOKENIZER, b"{}"), _TOKENIZER)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from plait.io.schema import choice, flag, integer
 from plait.io.tensors import map_tensors
+from plait.models.settings import NEW, check_settings
 
 from .fields import read
 from .keys import KeyTable
+from .readers import LIMITS, SETTINGS
 
 __all__ = ["apply_modules", "modules_of"]
 
@@ -64,7 +66,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Keys of ``config_sentence_transformers.json``."""
+    """Keys of ``config_sentence_transformers.json`` that say nothing about vectors."""
 
     similarity_fn_name: str = choice("cosine", "dot", "dot_product", "euclidean", "manhattan", default=None)
 
@@ -161,21 +163,15 @@ def _activation(data, where):
 
 
 def _settings(folder, path):
-    """Attributes of the model: most tokens, lower case, prompts."""
+    """Attributes of the model: most tokens, lower case, prompts, leading columns."""
     if path:
         with folder.sub(path) as sub:
-            data = sub.find_json("sentence_bert_config.json")
+            data = sub.find_json(LIMITS)
     else:
-        data = folder.find_json("sentence_bert_config.json")
-    limits = read(Limits, data or {}, "sentence_bert_config.json")
+        data = folder.find_json(LIMITS)
+    limits = read(Limits, data or {}, LIMITS)
     settings = {"max_seq_length": limits.max_seq_length, "lower": limits.do_lower_case}
-    data = folder.find_json("config_sentence_transformers.json") or {}
-    where = "config_sentence_transformers.json"
-    read(Similarity, data, where)
-    prompts = data.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
-        raise ValueError(f"{where}: prompts is expected to be an object of texts")
-    default = data.get("default_prompt_name")
-    if default is not None and (not isinstance(default, str) or default not in prompts):
-        raise ValueError(f"{where}: default_prompt_name is {repr(default)[:80]}, which is none of prompts")
-    return {**settings, "prompts": prompts, "default_prompt_name": default}
+    data = folder.find_json(SETTINGS) or {}
+    read(Similarity, data, SETTINGS)
+    found = {key: data[key] for key in NEW if data.get(key) is not None}
+    return {**settings, **NEW, **check_settings(found, f"{SETTINGS}: ")}
