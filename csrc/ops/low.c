@@ -120,8 +120,9 @@ static void finish_rows(void *arg, int64_t begin, int64_t end)
         float *y = f->to ? (float *)sums : p->c + row * p->c_row; /* what is rounded again stays in the cache */
         f->ctx->simd->dequantize_row(sums, p->n, f->x->scales[2 * row], f->x->scales[2 * row + 1], f->scales,
                                      f->scales + p->n, p->bias, (int)p->activation,
-                                     p->residual ? p->residual + row * p->residual_row : NULL, y);
-        if (f->to) pl__rounded_set(f->ctx->simd, f->to, row, y);
+                                     p->residual ? p->residual + row * p->residual_row : NULL, y,
+                                     f->to ? (uint8_t *)f->to->data + row * p->n : NULL,
+                                     f->to ? f->to->scales + 2 * row : NULL);
     }
 }
 

@@ -79,11 +79,12 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(from_bf16, (const uint16_t *x, float *y, int64_t n))                                                    \
     /* a row to whole numbers: x = q scale + low; n > 0 */                                                    \
     K(quantize_row, (const float *x, int64_t n, uint8_t *q, float *scale, float *low))                        \
-    /* y[j] = act(sum[j] row col[j] + low col_sum[j] + bias[j]) + residual[j]; bias and residual may be NULL; \
-       y and sum may be the same memory */                                                                    \
+    /* y[j] = act(sum[j] row col[j] + low col_sum[j] + bias[j]) + residual[j], the activation roughly; bias and   \
+       residual may be NULL; y and sum may be the same memory. With q that row is quantised too, scale[0] and \
+       scale[1] being scale and low */                                                                        \
     K(dequantize_row, (const int32_t *sum, int64_t n, float row, float low, const float *col,                 \
                        const float *col_sum, const float *bias, int activation, const float *residual,        \
-                       float *y))                                                                             \
+                       float *y, uint8_t *q, float *scale))                                                   \
     /* panels of packed weights, see body_pack.h */                                                           \
     K(pack_columns, (const float *x, int64_t x_row, int64_t columns, int64_t units, float *to))               \
     K(pack_rows, (const float *x, int64_t x_row, int64_t rows, int64_t columns, int pairs, float *to))        \
