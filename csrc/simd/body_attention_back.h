@@ -57,6 +57,46 @@ static void gradient_of_scores(const pl__attention *a, const score_view *w, bool
     }
 }
 
+/* The same for products of bfloat16, where nobody needs the results in float32: weights and gradients of scores become
+ * pairs along the queries, and the latter in place pairs along the keys as well. */
+static void gradient_of_scores_in_pairs(const score_view *w, bool know_delta, int64_t nj, back_scratch *b)
+{
+    const int64_t lanes = w->lanes;
+    uint16_t *weights = (uint16_t *)b->dropped, *slopes = (uint16_t *)b->pairs;
+    for (int64_t i = 0; i < lanes; i += PL_VL) {
+        const vf lse = vload(b->lse + i);
+        vf delta = vload(b->delta + i), other = {0};
+        if (!know_delta) {
+            delta = vset(0.0f);
+            int64_t j = 0;
+            for (; j + 2 <= nj; j += 2) {
+                float *at = b->s + j * lanes + i;
+                const vf p = vexp2_negative(vload(at) - lse, true), q = vexp2_negative(vload(at + lanes) - lse, true);
+                vstore(at, p), vstore(at + lanes, q);
+                delta += p * vload(b->dp + j * lanes + i);
+                other += q * vload(b->dp + (j + 1) * lanes + i);
+            }
+            if (j < nj) {
+                const vf p = vexp2_negative(vload(b->s + j * lanes + i) - lse, true);
+                vstore(b->s + j * lanes + i, p);
+                delta += p * vload(b->dp + j * lanes + i);
+            }
+            delta += other;
+        }
+        for (int64_t j = 0; j < nj; j += 2) {
+            vf slope[2] = {{0}, {0}};
+            for (int64_t u = 0; u < 2 && j + u < nj; u++) {
+                const int64_t at = (j + u) * lanes + i;
+                const vf s = vload(b->s + at), p = know_delta ? vexp2_negative(s - lse, true) : s;
+                slope[u] = p * (vload(b->dp + at) - delta);
+                store_as_bf16(weights + 2 * (at - i) + i, p);
+                store_as_bf16(slopes + 2 * (at - i) + i, slope[u]);
+            }
+            vstore(b->dp + j / 2 * lanes + i, pair_of(slope[0], slope[1]));
+        }
+    }
+}
+
 /* dp (nj, lanes) is added to the gradients of the biases. */
 static void gradient_of_bias(const pl__attention *a, const score_view *w, const pl__attention_gradient *g, int64_t j0,
                              int64_t nj, const float *dp)
@@ -74,14 +114,22 @@ static void gradient_of_bias(const pl__attention *a, const score_view *w, const 
 }
 
 /* y (nj, width) += x (nj, lanes) times rows of queries (count, width). */
-static void add_to_keys(const pl__attention *a, const score_view *w, back_scratch *b, int64_t nj, const float *x,
-                        const float *rows, int64_t width, float *y)
+static void add_to_keys(const pl__attention *a, const score_view *w, int64_t nj, const float *x, const float *rows,
+                        int64_t width, float *y)
 {
-    if (a->bf16) {
-        pair_columns(x, w->lanes, nj, w->lanes, b->pairs, w->lanes);
-        gemm_pairs(false, nj, width, (w->count + 1) / 2, b->pairs, w->lanes, rows, width, y, width, true);
-    } else
+    if (a->bf16)
+        gemm_pairs(false, nj, width, (w->count + 1) / 2, x, w->lanes, rows, width, y, width, true);
+    else
         gemm(false, nj, width, w->count, x, w->lanes, rows, width, y, width, true);
+}
+
+/* Makes the pairs of gradient_of_scores_in_pairs of what stands there in float32. */
+static void into_pairs(const score_view *w, int64_t nj, const float *weights, back_scratch *b)
+{
+    pair_columns(weights, w->lanes, nj, w->lanes, b->s, w->lanes); /* s and dropped: whichever it is, it is read once */
+    memcpy(b->dropped, b->s, (size_t)(nj * w->lanes) * sizeof *b->s);
+    pair_columns(b->dp, w->lanes, nj, w->lanes, b->pairs, w->lanes);
+    pair_rows_up(b->dp, w->lanes, nj, w->lanes, 1.0f, b->dp, w->lanes);
 }
 
 /* Rows of queries or gradients as add_to_keys wants them. */
@@ -113,6 +161,7 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
         if (g->out) delta_from_output(a, w, g, b->delta);
     } else
         memset(b->dq, 0, (size_t)(w->count * b->k_width) * sizeof *b->dq);
+    const bool plain = a->bf16 && !(a->dropout > 0) && !g->dtable && !g->drelative;
     float *weights = a->dropout > 0 ? b->dropped : b->s;
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block);
@@ -121,12 +170,18 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
         if (scores)
             times_block(a, w, nj, a->dv, w->v + j0 * a->v_row, a->v_row, b->v_pairs + j0 * v_pad, b->dot, b->dp, false);
         else memset(b->dp, 0, (size_t)(nj * lanes) * sizeof *b->dp);
-        gradient_of_scores(a, w, g->out != NULL, j0, nj, b);
-        if (g->dv) add_to_keys(a, w, b, nj, weights, b->dout, b->v_width, b->dv + j0 * b->v_width);
-        if (g->dk) add_to_keys(a, w, b, nj, b->dp, b->q, b->k_width, b->dk + j0 * b->k_width);
-        gradient_of_bias(a, w, g, j0, nj, b->dp);
+        if (plain) {
+            gradient_of_scores_in_pairs(w, g->out != NULL, nj, b);
+        } else {
+            gradient_of_scores(a, w, g->out != NULL, j0, nj, b);
+            gradient_of_bias(a, w, g, j0, nj, b->dp);
+            if (a->bf16) into_pairs(w, nj, weights, b);
+        }
+        if (g->dv)
+            add_to_keys(a, w, nj, a->bf16 ? b->dropped : weights, b->dout, b->v_width, b->dv + j0 * b->v_width);
+        if (g->dk)
+            add_to_keys(a, w, nj, a->bf16 ? b->pairs : b->dp, b->q, b->k_width, b->dk + j0 * b->k_width);
         if (g->dq && a->bf16) { /* j0 is even */
-            pair_rows_up(b->dp, lanes, nj, lanes, 1.0f, b->dp, lanes);
             gemm_pairs(true, w->count, b->k_width, (nj + 1) / 2, b->dp, lanes, b->k + j0 / 2 * b->k_width, b->k_width,
                        b->dq, b->k_width, block > 0);
         } else if (g->dq)

@@ -32,6 +32,16 @@ INLINE void store_whole(uint8_t *to, vf x, int64_t n)
 }
 #endif
 
+/* Whole vectors, by the processor's own rounding where it has one. */
+INLINE void store_as_bf16(uint16_t *to, vf x)
+{
+#ifdef PL_BF16
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    store_bf16(to, bf16_bits(x), PL_VL);
+#endif
+}
+
 static void to_bf16(const float *x, uint16_t *y, int64_t n)
 {
     int64_t j = 0;
