@@ -2,10 +2,10 @@
 
     python benchmarks/encode.py --clip FOLDER --pictures DIR --captions FILE --minilm FOLDER --torch PYTHON
 
-FOLDER is a checkpoint as transformers saves it, DIR holds pictures, FILE one caption a line (or a JSON list), PYTHON is
-the interpreter that has PyTorch. What is not given is left out. Every engine and case runs in a process of its own with
-two threads, in alternating rounds; figures are medians over the rounds. Decoding of pictures and tokenising are part of
-the time. The vectors of both sides are compared.
+FOLDER is a checkpoint as transformers saves it, DIR holds pictures (or is an .npz whose `images` are arrays), FILE one
+caption a line (or a JSON list), PYTHON is the interpreter that has PyTorch. What is not given is left out. Every engine
+and case runs in a process of its own with two threads, in alternating rounds; figures are medians over the rounds.
+Decoding of pictures and tokenising are part of the time. The vectors of both sides are compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, help="folder of a CLIP checkpoint")
     parser.add_argument("--minilm", type=Path, help="folder of a sentence-transformers checkpoint")
-    parser.add_argument("--pictures", type=Path, help="folder of pictures")
+    parser.add_argument("--pictures", type=Path, nargs="+", default=[], help="folders of pictures, or .npz of arrays")
     parser.add_argument("--captions", type=Path, help="file of captions")
     parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="interpreter that has PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
@@ -48,7 +48,7 @@ def main():
     cases = []
     if arguments.clip:
         cases += [("load", arguments.clip, None)]
-        cases += [("images", arguments.clip, arguments.pictures)] if arguments.pictures else []
+        cases += [("images", arguments.clip, pictures) for pictures in arguments.pictures]
         cases += [("texts", arguments.clip, arguments.captions)] if arguments.captions else []
     if arguments.minilm and arguments.captions:
         cases += [("load_sentences", arguments.minilm, None), ("sentences", arguments.minilm, arguments.captions)]

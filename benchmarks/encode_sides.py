@@ -20,6 +20,9 @@ def memory():
 
 
 def pictures_of(folder):
+    if Path(folder).suffix == ".npz":
+        with np.load(folder) as file:
+            return list(file["images"][:512])
     return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
 
 
@@ -76,7 +79,9 @@ class Torch:
         rows = []
         with self.torch.inference_mode():
             for i in range(0, len(paths), BATCH):
-                pictures = [Image.open(p).convert("RGB") for p in paths[i : i + BATCH]]
+                batch = paths[i : i + BATCH]
+                pictures = [Image.fromarray(p) if isinstance(p, np.ndarray) else Image.open(p) for p in batch]
+                pictures = [p.convert("RGB") for p in pictures]
                 pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
                 features = self.model.get_image_features(pixel_values=pixels)
                 rows.append(getattr(features, "pooler_output", features).numpy())
