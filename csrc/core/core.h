@@ -99,6 +99,11 @@ const struct pl_simd *pl__simd_table(pl_isa isa);
 /* dnnl/ likewise: refuses a library that is too old and lowers its instruction set, until its first primitive only. */
 pl_status pl__dnnl_start(pl_isa limit);
 
+/* ---- crowd.c: what a team of threads does when other processes take the processors. */
+int64_t pl__now(void); /* nanoseconds */
+bool pl__alone_is_better(double nanoseconds); /* on one thread */
+void pl__team_waited(int64_t waited, int64_t worked); /* of the calling thread, in a region of several */
+
 /* ---- parallel.c: the only file with OpenMP pragmas. */
 typedef void (*pl__range_fn)(void *arg, int64_t begin, int64_t end);
 /* Calls fn on contiguous ranges that cover [0, n), split on multiples of `grain`: one range a thread at most, one in
@@ -112,8 +117,9 @@ int64_t pl__grain(double nanoseconds);
 /* For tests: work that is worth a thread, so that small inputs are split too; 0 = as usual. */
 void pl__set_thread_worth(double nanoseconds);
 
-/* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. */
-int pl__threads_enter(const pl_context *ctx, int *threads);
+/* Threads as oneDNN sees them, for work of so many nanoseconds on one: sets the calling thread's OpenMP count, returns
+ * the previous one. */
+int pl__threads_enter(const pl_context *ctx, double nanoseconds, int *threads);
 void pl__threads_leave(int previous);
 
 #endif

@@ -17,11 +17,12 @@ int64_t pl__grain(double nanoseconds)
     return rows < 1 ? 1 : (int64_t)rows;
 }
 
-static int threads_for(const pl_context *ctx, int64_t pieces)
+static int threads_for(const pl_context *ctx, int64_t pieces, double nanoseconds)
 {
     int threads = pl_context_threads(ctx);
     if (omp_in_parallel()) threads = 1;
-    return pieces < threads ? (int)(pieces < 1 ? 1 : pieces) : threads;
+    if (pieces < threads) threads = (int)(pieces < 1 ? 1 : pieces);
+    return threads > 1 && pl__alone_is_better(nanoseconds) ? 1 : threads;
 }
 
 void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg)
@@ -29,19 +30,23 @@ void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__ra
     if (n <= 0) return;
     if (grain < 1) grain = 1;
     const int64_t pieces = (n + grain - 1) / grain;
-    const int threads = threads_for(ctx, pieces);
+    const int threads = threads_for(ctx, pieces, (double)pieces * worth_a_thread);
     if (threads == 1) {
         fn(arg, 0, n);
         return;
     }
+    int64_t begun = 0, done = 0; /* of the calling thread */
 #pragma omp parallel num_threads(threads)
     {
         const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
         const int64_t begin = pieces * me / team * grain;
         int64_t end = pieces * (me + 1) / team * grain;
         if (end > n) end = n;
+        if (me == 0) begun = pl__now();
         if (begin < end) fn(arg, begin, end);
+        if (me == 0) done = pl__now();
     }
+    pl__team_waited(pl__now() - done, done - begun);
 }
 
 void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg)
@@ -49,18 +54,27 @@ void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range
     if (n <= 0) return;
     const double threads_worth = cost / worth_a_thread;
     const int64_t worth = threads_worth < (double)n ? (int64_t)threads_worth : n;
-    const int threads = threads_for(ctx, worth);
+    const int threads = threads_for(ctx, worth, cost);
     if (threads == 1) {
         for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
         return;
     }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
+    int64_t begun = 0, done = 0, next = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        const bool caller = omp_get_thread_num() == 0;
+        if (caller) begun = pl__now();
+        for (int64_t i; (i = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < n;) fn(arg, i, i + 1);
+        if (caller) done = pl__now();
+    }
+    pl__team_waited(pl__now() - done, done - begun);
 }
 
-int pl__threads_enter(const pl_context *ctx, int *threads)
+int pl__threads_enter(const pl_context *ctx, double nanoseconds, int *threads)
 {
-    const int previous = omp_get_max_threads(), due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
+    const int previous = omp_get_max_threads();
+    int due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
+    if (due > 1 && pl__alone_is_better(nanoseconds)) due = 1;
     if (previous != due) omp_set_num_threads(due);
     *threads = due;
     return previous;

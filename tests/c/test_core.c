@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../csrc/core/core.h" /* checked sizes */
@@ -285,6 +286,36 @@ static void onednn_is_named(void)
     CHECK(!strcmp(pl_isa_name(PL_ISA_AVX512_BF16), "avx512_bf16") && !strcmp(pl_isa_name((pl_isa)77), "unknown"));
 }
 
+/* ---------------------------------------------------------------- a crowded machine */
+
+static void sleep_ms(long ms)
+{
+    const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static void small_work_stays_on_one_thread_while_others_are_late(void)
+{
+    CHECK(!pl__alone_is_better(1e4));
+    pl__team_waited(100000, 1000); /* a tenth of a millisecond is nothing */
+    pl__team_waited(3000000, 2500000); /* and so is waiting about as long as one worked */
+    CHECK(!pl__alone_is_better(1e4));
+    pl__team_waited(4000000, 10000);
+    CHECK(pl__alone_is_better(1e4));
+    CHECK(!pl__alone_is_better(1e7)); /* large work gains from a second thread all the same */
+    sleep_ms(25);
+    CHECK(!pl__alone_is_better(1e4)); /* tried again */
+    pl__team_waited(4000000, 10000);
+    sleep_ms(25);
+    CHECK(pl__alone_is_better(1e4)); /* late again: a longer pause */
+    sleep_ms(30);
+    CHECK(!pl__alone_is_better(1e4));
+    pl__team_waited(1000, 10000);
+    pl__team_waited(4000000, 10000);
+    sleep_ms(25);
+    CHECK(!pl__alone_is_better(1e4)); /* in time once: it begins with a short one */
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -303,6 +334,7 @@ int main(void)
     RUN(any_thread_may_give_a_buffer_back);
     RUN(context_keeps_its_threads);
     RUN(context_reads_the_environment);
+    RUN(small_work_stays_on_one_thread_while_others_are_late);
     RUN(onednn_is_named);
     pl_pool_trim();
     CHECK(counters().live_blocks == 0 && counters().live_bytes == 0);
