@@ -117,9 +117,9 @@ int64_t pl__grain(double nanoseconds);
 /* For tests: work that is worth a thread, so that small inputs are split too; 0 = as usual. */
 void pl__set_thread_worth(double nanoseconds);
 
-/* Threads as oneDNN sees them, for work of so many nanoseconds on one: sets the calling thread's OpenMP count, returns
- * the previous one. */
-int pl__threads_enter(const pl_context *ctx, double nanoseconds, int *threads);
+/* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. Their number does not
+ * follow the crowd: sums over rows are cut by it, and a primitive is made for it. */
+int pl__threads_enter(const pl_context *ctx, int *threads);
 void pl__threads_leave(int previous);
 
 #endif

@@ -70,11 +70,9 @@ void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range
     pl__team_waited(pl__now() - done, done - begun);
 }
 
-int pl__threads_enter(const pl_context *ctx, double nanoseconds, int *threads)
+int pl__threads_enter(const pl_context *ctx, int *threads)
 {
-    const int previous = omp_get_max_threads();
-    int due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
-    if (due > 1 && pl__alone_is_better(nanoseconds)) due = 1;
+    const int previous = omp_get_max_threads(), due = omp_in_parallel() ? 1 : pl_context_threads(ctx);
     if (previous != due) omp_set_num_threads(due);
     *threads = due;
     return previous;

@@ -25,9 +25,6 @@ pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype
     return key;
 }
 
-/* About what a product takes on one thread. */
-static double multiplication_ns(const pl__product *p) { return (double)p->m * (double)p->n * (double)p->k / 40; }
-
 pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
                               int threads)
 {
@@ -56,12 +53,7 @@ pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl
         const int position = p->activation != PL_ACT_NONE;
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, h->residual};
     }
-    const int64_t begun = threads > 1 ? pl__now() : 0;
     status = pl__dnnl_status(dnnl_primitive_execute(entry->primitive, h->stream, n, args), "executing a matmul");
-    if (threads > 1) {
-        const int64_t work = (int64_t)(multiplication_ns(p) / threads), took = pl__now() - begun;
-        pl__team_waited(took - work, work);
-    }
 done:
     pl_buffer_put(scratchpad);
     pl__entry_put(entry, h);
@@ -195,7 +187,7 @@ static void run_block(void *arg, int64_t begin, int64_t end)
     const pl__product *p = b->product;
     pl__product q = *p;
     int threads;
-    const int previous = pl__threads_enter(&b->one_thread, 0, &threads);
+    const int previous = pl__threads_enter(&b->one_thread, &threads);
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = i * b->rows;
         q.m = p->m - row < b->rows ? p->m - row : b->rows;
@@ -237,7 +229,7 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
         return PL_STATUS_OK;
     }
     int threads;
-    const int previous = pl__threads_enter(ctx, multiplication_ns(p), &threads);
+    const int previous = pl__threads_enter(ctx, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
     if (p->low && p->long_dim == PL__LONG_K) {
