@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from plait.models import DualEncoder, ImageEncoder, TextEncoder
+from plait.models.encoding import evaluating
 from plait.nn import Module
 from plait.stream import Stream
-from plait.tensor import Tensor, no_grad
+from plait.tensor import Tensor
 
 __all__ = ["Quantized", "quantize"]
 
@@ -112,7 +112,7 @@ def quantize(model, samples, precision="int8", limit=0.99, below="warn"):
     _check(model, precision, limit, below)
     run = _runs(model, samples)
     low, cosines = model.to(precision), {}
-    with _evaluating(model):
+    with evaluating(model, thorough=True):
         for name, call in run:
             exact, other = ([_rows(out) for out in _outputs(call(m))] for m in (model, low))
             for a, b in zip(exact, other, strict=True):
@@ -140,18 +140,6 @@ def _check(model, precision, limit, below):
         raise ValueError(f"quantize: limit is {limit!r}, expected a number above 0 and at most 1")
     if below not in ("warn", "raise", "ignore"):
         raise ValueError(f"quantize: below is {below!r}, expected 'warn', 'raise' or 'ignore'")
-
-
-@contextlib.contextmanager
-def _evaluating(model):
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 # ---------------------------------------------------------------- samples

@@ -25,9 +25,14 @@ _FEWEST_TO_SHARE = 4  # threads from which on reading and computing go side by s
 
 
 @contextlib.contextmanager
-def evaluating(model):
-    """The model in evaluation mode, nothing recorded; afterwards each of its modules is in the mode that it was in."""
-    trained = [module for _, module in model.named_modules() if module.training] if model.training else []
+def evaluating(model, thorough=False):
+    """The model in evaluation mode, nothing recorded; afterwards each of its modules is in the mode that it was in.
+
+    Looking through all modules takes as long as a short text: a model that is in evaluation mode itself stays as it is,
+    parts in training mode too, unless `thorough`.
+    """
+    look = thorough or model.training
+    trained = [module for _, module in model.named_modules() if module.training] if look else []
     for module in trained:
         module.training = False
     try:
