@@ -8,7 +8,7 @@ typedef struct back_scratch {
     float *qt, *q, *dot, *dout, *dq; /* a block of queries, side by side (t) and in rows, and of output gradients */
     float *s, *dp, *dropped, *lse, *delta;
     float *k, *dk, *dv;              /* all keys of the segment, in padded rows; k in pairs of rows with bfloat16 */
-    float *k_pairs, *v_pairs, *pairs; /* bfloat16: keys and values in pairs along the head, weights along queries */
+    float *k_pairs, *v_pairs, *pairs; /* bfloat16: keys and values in pairs along the head, slopes along queries */
     int64_t k_width, v_width;
 } back_scratch;
 
@@ -123,11 +123,10 @@ static void add_to_keys(const pl__attention *a, const score_view *w, int64_t nj,
         gemm(false, nj, width, w->count, x, w->lanes, rows, width, y, width, true);
 }
 
-/* Makes the pairs of gradient_of_scores_in_pairs of what stands there in float32. */
-static void into_pairs(const score_view *w, int64_t nj, const float *weights, back_scratch *b)
+/* Makes the pairs of gradient_of_scores_in_pairs of what stands there in float32, those of the weights in place. */
+static void into_pairs(const score_view *w, int64_t nj, float *weights, back_scratch *b)
 {
-    pair_columns(weights, w->lanes, nj, w->lanes, b->s, w->lanes); /* s and dropped: whichever it is, it is read once */
-    memcpy(b->dropped, b->s, (size_t)(nj * w->lanes) * sizeof *b->s);
+    pair_columns(weights, w->lanes, nj, w->lanes, weights, w->lanes);
     pair_columns(b->dp, w->lanes, nj, w->lanes, b->pairs, w->lanes);
     pair_rows_up(b->dp, w->lanes, nj, w->lanes, 1.0f, b->dp, w->lanes);
 }
@@ -162,7 +161,7 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
     } else
         memset(b->dq, 0, (size_t)(w->count * b->k_width) * sizeof *b->dq);
     const bool plain = a->bf16 && !(a->dropout > 0) && !g->dtable && !g->drelative;
-    float *weights = a->dropout > 0 ? b->dropped : b->s;
+    float *weights = plain || a->dropout > 0 ? b->dropped : b->s;
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block);
         const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block + 1) - j0;
@@ -177,10 +176,8 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
             gradient_of_bias(a, w, g, j0, nj, b->dp);
             if (a->bf16) into_pairs(w, nj, weights, b);
         }
-        if (g->dv)
-            add_to_keys(a, w, nj, a->bf16 ? b->dropped : weights, b->dout, b->v_width, b->dv + j0 * b->v_width);
-        if (g->dk)
-            add_to_keys(a, w, nj, a->bf16 ? b->pairs : b->dp, b->q, b->k_width, b->dk + j0 * b->k_width);
+        if (g->dv) add_to_keys(a, w, nj, weights, b->dout, b->v_width, b->dv + j0 * b->v_width);
+        if (g->dk) add_to_keys(a, w, nj, a->bf16 ? b->pairs : b->dp, b->q, b->k_width, b->dk + j0 * b->k_width);
         if (g->dq && a->bf16) { /* j0 is even */
             gemm_pairs(true, w->count, b->k_width, (nj + 1) / 2, b->dp, lanes, b->k + j0 / 2 * b->k_width, b->k_width,
                        b->dq, b->k_width, block > 0);

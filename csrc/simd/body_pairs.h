@@ -50,7 +50,8 @@ static void pair_rows_up(const float *x, int64_t x_row, int64_t rows, int64_t wi
         }
 }
 
-/* y[r, c] = (x[r, 2 c], x[r, 2 c + 1]); the last pair of an odd width has a zero. Lanes behind the last pair are left. */
+/* y[r, c] = (x[r, 2 c], x[r, 2 c + 1]); the last pair of an odd width has a zero. Lanes behind the last pair are left.
+ * x == y is allowed where y_row <= x_row. */
 static void pair_columns(const float *x, int64_t x_row, int64_t rows, int64_t width, float *y, int64_t y_row)
 {
     for (int64_t r = 0; r < rows; r++, x += x_row, y += y_row) {
