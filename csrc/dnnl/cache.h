@@ -58,17 +58,7 @@ void pl__entry_put(pl__entry *entry, pl__handles *handles);
 /* True from the third time on that this key was asked for within a few thousand products. */
 bool pl__comes_again(const pl__key *key);
 
-/* pack.c: the packed form of B, filled when missing. Hold it until the execution is over. */
-/* product.c: the key of one execution, and the execution; `a` and `c` stand for the product's where its operands have another dtype. */
-struct pl__packed;
-pl__key pl__product_key(const pl__product *p, const struct pl__packed *packed, pl_dtype result, int threads);
-pl_status pl__product_execute(const pl__product *p, const struct pl__packed *packed, pl_dtype result, const void *a,
-                              void *c, int threads);
-int64_t pl__next_piece(int64_t left, bool rows);
-/* product_low.c: by rows, and sums over rows. */
-pl_status pl__product_low(const pl__product *p, const struct pl__packed *packed, int threads);
-pl_status pl__product_low_sum(const pl__product *p, int threads);
-
+/* A packed form of an operand, shared by reference. */
 typedef struct pl__packed {
     int references;
     int64_t k, n; /* of the operand that it was made from */
@@ -78,9 +68,22 @@ typedef struct pl__packed {
     void *data;
     size_t bytes;
 } pl__packed;
+
+/* pack.c: the form of B that a product takes, filled when missing. Release it when the execution is over. */
 pl_dtype pl__pack_form_dtype(const pl_pack *pack, pl__form form);
 pl_status pl__pack_hold(const pl_context *ctx, pl_pack *pack, const pl__product *product, pl__packed **packed);
-pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dtype, pl__packed **out); /* fill.c */
 void pl__pack_release(pl__packed *packed);
+/* fill.c: makes one. */
+pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dtype, pl__packed **out);
+
+/* product.c: the key of one execution, and the execution, of what is at `a` and `c` in place of p->a and p->c. */
+pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads);
+pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
+                              int threads);
+/* Rows, or terms of a sum, to compute next of those that are left. */
+int64_t pl__next_piece(int64_t left, bool rows);
+/* product_low.c: products of fewer bits by rows, and sums over rows. */
+pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads);
+pl_status pl__product_low_sum(const pl__product *p, int threads);
 
 #endif

@@ -3,7 +3,7 @@
  * Softmax in pieces: M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867; blocks
  * that never leave the cache: T. Dao et al., "FlashAttention", arXiv 2205.14135. Scores are kept keys by queries: a
  * vector holds queries, so that maximum and sum of a softmax need no sum across lanes, keys need no padding, and K and
- * V are read as they lie. */
+ * V are read as they lie. Scores are counted in powers of 2: they are multiplied by log2(e) on their way in. */
 
 /* One head and one block of queries of one sample. */
 typedef struct score_view {
@@ -32,7 +32,6 @@ static score_view score_view_of(const pl__attention *a, const pl__attention_task
     return w;
 }
 
-/* Scores are counted in powers of 2: they are multiplied by log2(e) on their way in. */
 /* ---------------------------------------------------------------- masks, bias */
 
 /* Scores of keys [j0, j0 + nj) that a query may not see become -infinity. */

@@ -1,8 +1,8 @@
 /* body_attention_back.h - gradients of attention for all samples that read one key segment, one key head.
  *
- * The weights are computed again from the saved lse: P = e^(S - lse), by way of powers of 2, dP = dO V^T, dS = P (dP - delta), where
- * delta = sum over keys of P dP = dO . O. Then dV = P^T dO, dK = dS^T Q, dQ = dS K. One task owns dk and dv of its
- * segment and dq of its samples, so nothing is shared and every sum has one order. */
+ * The weights are computed again from the saved lse: P = e^(S - lse), by way of powers of 2, dP = dO V^T,
+ * dS = P (dP - delta), where delta = sum over keys of P dP = dO . O. Then dV = P^T dO, dK = dS^T Q, dQ = dS K. One task
+ * owns dk and dv of its segment and dq of its samples, so nothing is shared and every sum has one order. */
 
 typedef struct back_scratch {
     float *qt, *q, *dot, *dout, *dq; /* a block of queries, side by side (t) and in rows, and of output gradients */
