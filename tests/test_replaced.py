@@ -155,17 +155,6 @@ def folder_of(name, path):
     return test_pretrained.write(name, path)
 
 
-@pytest.mark.parametrize("name", REFUSED_TOKENIZERS)
-def test_a_tokenizer_that_cannot_be_saved(name, tmp_path):
-    kind, make, error, message = REFUSED_TOKENIZERS[name]
-    model = plait.load(folder_of(kind, tmp_path / "model"))
-    model.tokenizer = make()
-    before = sorted(os.listdir(tmp_path))
-    with pytest.raises(error, match=f"save: {message}"):
-        model.save(tmp_path / "again")
-    assert sorted(os.listdir(tmp_path)) == before
-
-
 def test_plait_s_own_folders_refuse_what_they_cannot_hold(tmp_path):
     model = plait.create_model("glyph-tiny")
     for tokenizer in (bert(), Plain()):
@@ -278,11 +267,20 @@ REFUSED_PROCESSORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED_PROCESSORS)
-def test_an_image_processor_that_cannot_be_saved(name, tmp_path):
-    kind, make, error, message = REFUSED_PROCESSORS[name]
+# ---------------------------------------------------------------- what cannot be saved
+
+REFUSED = {
+    f"{part}, {name}": (part, *row)
+    for part, table in (("tokenizer", REFUSED_TOKENIZERS), ("processor", REFUSED_PROCESSORS))
+    for name, row in table.items()
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_saved_leaves_nothing_behind(name, tmp_path):
+    part, kind, make, error, message = REFUSED[name]
     model = plait.load(folder_of(kind, tmp_path / "model"))
-    model.processor = make()
+    setattr(model, part, make())
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(error, match=f"save: {message}"):
         model.save(tmp_path / "again")
