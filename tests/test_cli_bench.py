@@ -111,12 +111,14 @@ def test_operations_are_counted_as_the_text_says(monkeypatch):
         assert NAMED[name].make("f32").flops == pytest.approx(flops, rel=tolerance), name
 
 
-def test_the_training_step_trains(monkeypatch):
+@pytest.mark.parametrize("precision", [p for p in NAMED["train"].precisions if _core.has(p)])
+def test_the_training_step_trains(precision, monkeypatch):
     made = []
     create = plait.create_model
     monkeypatch.setattr(plait, "create_model", lambda config: made.append(create(config)) or made[0])
-    work = _bench_cases._training(4, "f32")
+    work = _bench_cases._training(4, precision)
     model = made[0]
+    assert model.training and {m.training_precision for _, m in model.named_modules()} == {precision}
     before = np.array(model.image.projection.weight.data)
     work.call()
     assert not np.array_equal(before, model.image.projection.weight.data)
@@ -127,6 +129,20 @@ def test_the_training_step_trains(monkeypatch):
     attention = 2 * 256 * 4 * (6 * 64**2 + 4 * 32**2)
     rest = 4 * 64 * 3 * 64 * 256 + 2 * 4 * 256**2 + 16 * 256
     assert work.flops == pytest.approx(6 * (linear + attention + rest), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["attention", "attention-grad"])
+def test_attention_alone_multiplies_in_its_precision(name, monkeypatch):
+    used, attention = [], plait.ops.attention
+
+    def noted(*arguments, **options):
+        used.append(options["precision"])
+        return attention(*arguments, **options)
+
+    monkeypatch.setattr(plait.ops, "attention", noted)
+    for precision in NAMED[name].precisions:
+        NAMED[name].make(precision).call()
+    assert used == ["f32", "bf16"]
 
 
 # ---------------------------------------------------------------- others on the machine

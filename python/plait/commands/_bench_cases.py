@@ -20,6 +20,7 @@ from plait import losses, nn, ops
 __all__ = ["CASES", "Case", "Work", "forget"]
 
 _ALL = ("f32", "bf16", "int8")
+_TRAINED = ("f32", "bf16")
 
 
 class Work(NamedTuple):
@@ -124,7 +125,7 @@ def _attention_alone(backward, precision):
     dy = np.ones(q.shape, np.float32)
 
     def forward():
-        return ops.attention(q, k, v, offsets, offsets, heads=heads)
+        return ops.attention(q, k, v, offsets, offsets, heads=heads, precision=precision)
 
     def both():
         q.grad = k.grad = v.grad = None
@@ -160,7 +161,7 @@ def _training(batch, precision):
     text = {"vocabulary": 4096, "length": length, "width": width, "layers": text_layers, "heads": 4}
     image = {"size": size, "patch": patch, "width": width, "layers": layers, "heads": 4}
     config = {"embed_dim": width, "image": image, "text": text}
-    model = plait.create_model({"type": "dual_encoder", "config": config})
+    model = plait.create_model({"type": "dual_encoder", "config": config}).train(precision=precision)
     optimizer = plait.optim.AdamW(model, lr=1e-4, max_grad_norm=1.0)
     pictures, ids = _numbers(batch, size, size, 3), np.random.default_rng(0).integers(1, 4096, (batch, length))
 
@@ -185,10 +186,10 @@ CASES = (
     Case("text-16", "CLIP text tower, 32 texts of 16 tokens", _part(_text, 32, 16), _ALL),
     Case("text-77", "CLIP text tower, 32 texts of 77 tokens", _part(_text, 32, 77), _ALL),
     Case("cross", "cross-modal block, width 768, 16 samples of 20 and 36 rows", _part(_cross, 16, 20, 36), _ALL),
-    Case("attention", "attention, 8 samples, 12 heads of 64, 197 rows", _part(_attention_alone, False)),
-    Case("attention-grad", "the same, forward and backward", _part(_attention_alone, True)),
+    Case("attention", "attention, 8 samples, 12 heads of 64, 197 rows", _part(_attention_alone, False), _TRAINED),
+    Case("attention-grad", "the same, forward and backward", _part(_attention_alone, True), _TRAINED),
     Case("nce-1024", "InfoNCE of 1,024 pairs of 512, forward and backward", _part(_info_nce, 1024)),
     Case("nce-4096", "InfoNCE of 4,096 pairs of 512, forward and backward", _part(_info_nce, 4096)),
     Case("adamw", "AdamW step, 20 M parameters", _part(_adamw, 20_000_000)),
-    Case("train", "small CLIP, training step of 128 pairs", _part(_training, 128)),
+    Case("train", "small CLIP, training step of 128 pairs", _part(_training, 128), _TRAINED),
 )
