@@ -388,6 +388,7 @@ ERRORS = [
     ("search dog --db photos.db --out absent/x.png", "error: [Errno 2] No such file or directory: 'absent/x.png'\n"),
     ("search dog --db photos.db --out photos", "error: [Errno 21] Is a directory: 'photos'\n"),
     ("search --db photos.db " + "dog " * 30, "error: the description has 32 tokens, expected at most 20\n"),
+    ("search --db photos.db d\udcffg", "error: the description has a lone surrogate at character 1"),
 ]  # fmt: skip
 
 

@@ -394,9 +394,12 @@ def test_too_long_is_an_error_that_says_how_much(name):
     count = len(ids(tokenizer, "the cat sat"))
     assert len(ids(tokenizer, "the cat sat", max_length=count)) == count
     with pytest.raises(
-        ValueError, match=rf"texts\[1\] has {count} tokens, expected at most {count - 1}; truncate=True"
-    ):
-        tokenizer.encode(["a", "the cat sat"], max_length=count - 1)
+        ValueError, match=rf"texts\[8\] has {count} tokens, expected at most {count - 1}; truncate=True"
+    ) as caught:
+        tokenizer.encode(["a", "the cat sat"], max_length=count - 1, start=7)
+    again = pickle.loads(pickle.dumps(caught.value))  # as it comes from another process
+    assert (again.number, again.reason) == (8, f"has {count} tokens, expected at most {count - 1}")
+    assert str(again) == str(caught.value)
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 
 import plait
+from plait._texts import TextError
 from plait.models import DualEncoder, ImageEncoder, fingerprint
 from plait.search import Index
 
@@ -123,9 +123,8 @@ def query_of(model, text, image):
         raise ValueError(f"the {type(model).__name__} of this index reads no text; search with --image FILE")
     try:
         return model.encode_text(text)
-    except ValueError as error:  # too long, for one; the rest is about arguments in Python
-        found = re.search(r"\btexts?(?:\[| )0\]? (.*?)(?:; truncate=True.*)?$", str(error))
-        raise ValueError(f"the description {found[1]}" if found else str(error)) from None
+    except TextError as error:
+        raise ValueError(f"the description {error.reason}") from None
 
 
 def _width(model, folder):

@@ -18,6 +18,8 @@ import time
 import warnings
 from pathlib import Path
 
+from plait._texts import TextError
+
 from ._extras import require
 from ._pictures import find_pictures, plain_error, print_some
 from .index import batch_size
@@ -110,7 +112,7 @@ def _texts(arguments, model):
     texts = _begun(lines, f"{arguments.input}: no texts in it")
     try:
         job.write(texts)
-    except ValueError as error:
+    except TextError as error:
         raise lines.explained(error, arguments.shard_size) from None
 
 
@@ -226,14 +228,10 @@ class _Lines:
                     raise ValueError(f"{where} is not UTF-8, at its byte {error.start}") from None
 
     def explained(self, error, shard_size):
-        """An error about text i of the shard that was being read, as one about a line of the file."""
-        found = re.search(r"\btexts?(?:\[| )(\d+)\]? (.*)", str(error))
-        if found is None:
-            return error
-        begin = (self.count - 1) // shard_size * shard_size
-        return ValueError(
-            f"{self.file}: line {begin + int(found[1]) + 1} {found[2].replace('truncate=True', '--truncate')}"
-        )
+        """An error about a text of the shard that was being read, as one about a line of the file."""
+        line = (self.count - 1) // shard_size * shard_size + error.number + 1
+        advice = "; --truncate cuts it" if error.too_long else ""
+        return ValueError(f"{self.file}: line {line} {error.reason}{advice}")
 
 
 @contextlib.contextmanager

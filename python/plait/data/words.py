@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from plait._texts import TextError
+
 __all__ = ["WordTokenizer"]
 
 
@@ -140,10 +142,8 @@ class WordTokenizer:
             ids = self._ids(text)
             if max_length is not None and len(ids) > max_length:
                 if not truncate:
-                    raise ValueError(
-                        f"WordTokenizer.encode: text {i} has {len(ids)} tokens, expected at most {max_length}; "
-                        "truncate=True cuts it"
-                    )
+                    reason = f"has {len(ids)} tokens, expected at most {max_length}"
+                    raise TextError(f"WordTokenizer.encode: text {i}", i, reason, too_long=True)
                 cut.append(i)
                 ids = ids[:max_length]
             encoded.append(np.array(ids, np.int64))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from plait._texts import TextError
 from plait.io import strictjson
 from plait.io.folder import Folder
 
@@ -299,7 +300,7 @@ class Tokenizer:
         >>> tokenizer.encode(["a cat"], max_length=3)
         Traceback (most recent call last):
         ...
-        ValueError: Tokenizer.encode: texts[0] has 4 tokens, expected at most 3; truncate=True cuts it
+        plait._texts.TextError: Tokenizer.encode: texts[0] has 4 tokens, expected at most 3; truncate=True cuts it
         """
         if isinstance(texts, str) or not isinstance(texts, Iterable):
             raise TypeError(f"Tokenizer.encode: texts is one {type(texts).__name__}, expected a sequence of str")
@@ -309,10 +310,8 @@ class Tokenizer:
             ids = self._content(i, text, room if truncate else None)
             if room is not None and len(ids) > room:
                 if not truncate:
-                    raise ValueError(
-                        f"Tokenizer.encode: texts[{i}] has {max_length + len(ids) - room} tokens, expected at most "
-                        f"{max_length}; truncate=True cuts it"
-                    )
+                    reason = f"has {max_length + len(ids) - room} tokens, expected at most {max_length}"
+                    raise _wrong(i, reason, too_long=True)
                 cut.append(i)
                 ids = ids[len(ids) - room :] if self._left else ids[:room]
             encoded.append(np.array(self._before + ids + self._end(ids), np.int64))
@@ -354,9 +353,8 @@ class Tokenizer:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"Tokenizer.encode: texts[{i}] has a lone surrogate at character {error.start}, which is no text"
-                ) from None
+                reason = f"has a lone surrogate at character {error.start}, which is no text"
+                raise _wrong(i, reason) from None
         if room is not None and self._local:
             size = max(_WINDOW, 16 * room)
             while size < min(len(text), self._characters):
@@ -366,9 +364,7 @@ class Tokenizer:
                     return ids
                 size *= 4
         if len(text) > self._characters:
-            raise ValueError(
-                f"Tokenizer.encode: texts[{i}] has {len(text)} characters, expected at most {self._characters}"
-            )
+            raise _wrong(i, f"has {len(text)} characters, expected at most {self._characters}")
         return self._ids(i, text)
 
     def _ids(self, i, text):
@@ -377,7 +373,11 @@ class Tokenizer:
         try:
             return self._engine.encode(text)
         except BaseException as error:
-            raise _explained(error, f"Tokenizer.encode: texts[{i}] with {self._source}") from None
+            raise _explained(error, lambda message: _wrong(i, f"with {self._source}: {message}")) from None
+
+
+def _wrong(i, reason, too_long=False):
+    return TextError(f"Tokenizer.encode: texts[{i}]", i, reason, too_long)
 
 
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -413,14 +413,14 @@ def _last_cut(text, size):
     return cuts[-1] if cuts else 0
 
 
-def _explained(error, where):
-    """A ValueError in place of what the Rust library raises, whose panics are no Exception."""
+def _explained(error, explain):
+    """`explain` of its message, in place of what the Rust library raises, whose panics are no Exception."""
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return error
     if isinstance(error, (MemoryError, RecursionError)):
         return error
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return ValueError(f"{where}: {str(error)[:200]}")
+        return explain(str(error)[:200])
     return error
 
 
@@ -448,7 +448,7 @@ class _Rust:
             added = [tokenizers.AddedToken(**vars(token)) for token in made.added]
             self._tokenizer.add_tokens(added)
         except BaseException as error:
-            raise _explained(error, made.source) from None
+            raise _explained(error, lambda message: ValueError(f"{made.source}: {message}")) from None
         for content, index in made.declared.items():
             if self.id(content) != index:
                 raise ValueError(f"{made.source}: token {content!r} has id {index}, which is {self.id(content)}")
