@@ -202,6 +202,7 @@ def test_early_stopping_puts_the_best_weights_back(tmp_path):
         ({"keep": 0}, ValueError, "keep is 0"),
         ({"patience": 3}, ValueError, "need evaluate"),
         ({"resume": True}, ValueError, "resume needs checkpoint"),
+        ({"precision": "int8"}, ValueError, "fit: precision is 'int8', expected 'f32' or 'bf16'"),
         ({"schedule": lambda s: 1}, TypeError, "schedule is function"),
         ({"evaluate": lambda m: float("nan")}, FloatingPointError, "score is nan after step 4"),
         ({"evaluate": lambda m: {"a": 1}, "monitor": "b"}, ValueError, "monitor is 'b'"),
@@ -225,6 +226,10 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path):
         fit(model, optimizer, batches, loss_fn, schedule=schedule, **call)
     with pytest.raises(ValueError, match="written with schedule"):
         fit(model, optimizer, batches, loss_fn, resume=True, **call)
+    before = weights(model)
+    with pytest.raises(ValueError, match="fit: precision is 'half'"):
+        fit(model, optimizer, batches, loss_fn, schedule=schedule, resume=True, precision="half", **call)
+    assert weights(model) == before  # nothing was restored
     other = plait.nn.Linear(6, 3)
     optimizer = plait.optim.AdamW(other)
     schedule = plait.optim.Schedule(optimizer, lambda step: 1.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from plait import _core, io
+from plait.nn.precision import named
 from plait.ops._apply import generator
 from plait.optim import Schedule
 
@@ -146,6 +147,8 @@ def fit(
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"fit: {name} is {value!r}, expected a whole number of at least {least}")
+    if precision is not None:
+        named("fit", precision, ("f32", "bf16"))
     if evaluate is None and (patience is not None or every is not None or monitor is not None):
         raise ValueError("fit: every, patience and monitor need evaluate")
     if schedule is not None and not isinstance(schedule, Schedule):
