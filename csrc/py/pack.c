@@ -1,6 +1,8 @@
 /* pack.c - the Python object that owns a pl_pack; a parameter has one. */
 #include "py.h"
 
+#include "../ops/low.h"
+
 typedef struct Pack {
     PyObject_HEAD
     pl_pack *pack;
@@ -65,6 +67,12 @@ static int pack_set_dtype(PyObject *self, PyObject *value, void *closure)
     return status ? (py_raise(status), -1) : 0;
 }
 
+static PyObject *pack_attention(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyUnicode_FromString(pl__low_attention(py_context, ((Pack *)self)->pack) ? "bf16" : "f32");
+}
+
 static PyObject *pack_mapped(PyObject *self, void *closure)
 {
     (void)closure;
@@ -96,6 +104,8 @@ static PyGetSetDef pack_getset[] = {{"nbytes", pack_nbytes, NULL, "Bytes of the 
                                      "Whether the weight is an untouched part of a mapped file: its memory is given back "
                                      "once it is packed.", NULL},
                                     {"dtype", pack_dtype, pack_set_dtype, "Of the forms: f32, bf16 or int8.", NULL},
+                                    {"attention", pack_attention, NULL,
+                                     "What attention between layers of such forms multiplies in: f32 or bf16.", NULL},
                                     {0}};
 static PyType_Slot pack_slots[] = {{Py_tp_new, pack_new},         {Py_tp_dealloc, pack_dealloc},
                                    {Py_tp_methods, pack_methods}, {Py_tp_getset, pack_getset},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plait import _core, ops
+from plait import ops
 from plait.nn.layers import Linear, _size
 from plait.nn.module import Module
 from plait.stream import as_stream
@@ -72,12 +72,6 @@ class KVCache:
         where = np.repeat(self.offsets[:-1] + self.lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         self.keys[where], self.values[where] = keys, values
         self.lengths = self.lengths + lengths
-
-
-def _precision(layer):
-    """Attention between layers of fewer bits multiplies in bfloat16, with int8 only where that is fast."""
-    dtype = layer.weight.pack.dtype
-    return "bf16" if dtype == "bf16" or (dtype == "int8" and _core.has("bf16")) else "f32"
 
 
 class SelfAttention(Module):
@@ -168,7 +162,7 @@ class SelfAttention(Module):
             causal=self.causal,
             bias=bias,
             dropout=self.dropout if self.training else 0.0,
-            precision=_precision(self.out),
+            precision=self.out.weight.pack.attention,
         )
         return x.with_rows(ops.linear(y, self.out.weight, self.out.bias))
 
@@ -241,7 +235,7 @@ class CrossAttention(Module):
             kv_heads=self.kv_heads,
             bias=bias,
             dropout=self.dropout if self.training else 0.0,
-            precision=_precision(self.out),
+            precision=self.out.weight.pack.attention,
         )
         y = ops.linear(y, self.out.weight, self.out.bias)
         if self.out.bias is not None and not context.present.all():
