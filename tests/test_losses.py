@@ -30,14 +30,14 @@ contrastive = pytest.mark.parametrize("loss", CONTRASTIVE.values(), ids=CONTRAST
 
 @contrastive
 def test_memory_grows_with_pairs_and_not_their_square(loss):
-    n, width = 8192, 64
+    n, width = 16384, 64
     a, b, s = leaves(*pair(n, width), scalar(3.0))
     plait._core.empty_cache()
     before = plait._core.counters()["live_bytes"]
     loss(a, b, s).backward()
-    # the pool keeps what was used: gradients (4 MiB), a tile of products, statistics, oneDNN's scratch
+    # the pool keeps what was used: gradients (8 MiB), 64 MiB of products, statistics, oneDNN's scratch; all: 1 GiB
     extra = plait._core.counters()["live_bytes"] - before
-    assert 4 * n * width * 2 <= extra < 40e6, extra
+    assert 4 * n * width * 2 <= extra < 100e6, extra
     assert np.isfinite(s.grad) and np.any(a.grad) and np.any(b.grad)
 
 

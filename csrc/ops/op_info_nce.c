@@ -4,7 +4,7 @@
 #include "pairs.h"
 
 enum { A, B, LOGIT_SCALE, PRESENT, N_IN };
-enum { STATS, N_SAVED };
+enum { STATS, PRODUCTS, N_SAVED };
 enum { ROW_MAX, ROW_SUM, COL_MAX, COL_SUM, N_STATS }; /* backward: one over the sum */
 
 static const pl_port ports[N_IN] = {{"a", PL_DTYPE_F32, 0},
@@ -19,10 +19,11 @@ static pl_status infer(pl_call *call)
     PL__CHECK(pl__check_rate(&pl_op_info_nce, "label_smoothing", attr->label_smoothing));
     PL__CHECK(pl__pairs_check(&pl_op_info_nce, call, PRESENT));
     PL__CHECK(pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL));
-    if (call->want)
-        return pl__shape2(&call->saved[STATS], PL_DTYPE_F32, N_STATS, pl__pairs_padded(call->in[A].shape[0]));
     pl__no_tensor(&call->saved[STATS]);
-    return PL_STATUS_OK;
+    pl__no_tensor(&call->saved[PRODUCTS]);
+    if (!call->want) return PL_STATUS_OK;
+    PL__CHECK(pl__shape2(&call->saved[STATS], PL_DTYPE_F32, N_STATS, pl__pairs_padded(call->in[A].shape[0])));
+    return pl__pairs_infer_kept(call, &call->saved[PRODUCTS]);
 }
 
 typedef struct state {
@@ -118,7 +119,7 @@ static pl_status forward(const pl_call *call)
         s.stats[i] = s.stats[COL_MAX * length + i] = -INFINITY;
         s.stats[ROW_SUM * length + i] = s.stats[COL_SUM * length + i] = 0;
     }
-    PL__TRY(pl__pairs_sweep(&pairs, forward_tile, &s, NULL, false, NULL, false));
+    PL__TRY(pl__pairs_forward(&pairs, forward_tile, &s, &call->saved[PRODUCTS]));
     double total = 0, own = 0, all = 0;
     if (smoothing > 0) PL__TRY(sum_of_products(&pairs, &all));
     for (int64_t i = 0; i < pairs.count; i++)
@@ -142,7 +143,8 @@ static void gradient_range(void *arg, int64_t begin, int64_t end)
 {
     const state *s = arg;
     const pl__tile *t = s->tile;
-    s->ctx->simd->nce_back(t->s + begin * t->row, end - begin, t->cols, t->row, s->scale, s->weight, s->smoothing,
+    const int64_t at = begin * t->row;
+    s->ctx->simd->nce_back(t->s + at, t->g + at, end - begin, t->cols, t->row, s->scale, s->weight, s->smoothing,
                            s->shift, s->stats + t->r0 + begin, s->stats + COL_MAX * s->length + t->c0, s->length,
                            t->r0 == t->c0 ? begin : -1, s->moments + begin);
 }
@@ -169,8 +171,8 @@ static pl_status backward(const pl_call *call)
     s.weight = (float)(share * s.scale);
     s.smoothing = (float)((const pl_attr_info_nce *)call->attr)->label_smoothing;
     s.shift = pairs.count ? 2.0f * s.smoothing / (float)pairs.count : 0;
-    PL__TRY(pl__pairs_sweep(&pairs, backward_tile, &s, call->din[A].data, pl__adds(call, A), call->din[B].data,
-                            pl__adds(call, B)));
+    PL__TRY(pl__pairs_backward(&pairs, backward_tile, &s, &call->saved[PRODUCTS], call->din[A].data,
+                               pl__adds(call, A), call->din[B].data, pl__adds(call, B)));
     if (dscale) *dscale = (pl__adds(call, LOGIT_SCALE) ? *dscale : 0) + (float)(share * s.total);
 done:
     pl_buffer_put(s.moments);

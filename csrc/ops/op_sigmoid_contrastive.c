@@ -2,6 +2,7 @@
 #include "pairs.h"
 
 enum { A, B, LOGIT_SCALE, LOGIT_BIAS, PRESENT, N_IN };
+enum { PRODUCTS, N_SAVED };
 
 static const pl_port ports[N_IN] = {{"a", PL_DTYPE_F32, 0},
                                     {"b", PL_DTYPE_F32, 0},
@@ -13,6 +14,8 @@ static pl_status infer(pl_call *call)
 {
     PL__CHECK(pl__check_ports(&pl_op_sigmoid_contrastive, call));
     PL__CHECK(pl__pairs_check(&pl_op_sigmoid_contrastive, call, PRESENT));
+    pl__no_tensor(&call->saved[PRODUCTS]);
+    if (call->want) PL__CHECK(pl__pairs_infer_kept(call, &call->saved[PRODUCTS]));
     return pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL);
 }
 
@@ -46,7 +49,8 @@ static void backward_range(void *arg, int64_t begin, int64_t end)
 {
     const state *s = arg;
     const pl__tile *t = s->tile;
-    s->ctx->simd->pair_back(t->s + begin * t->row, end - begin, t->cols, t->row, s->scale, s->bias, s->weight,
+    const int64_t at = begin * t->row;
+    s->ctx->simd->pair_back(t->s + at, t->g + at, end - begin, t->cols, t->row, s->scale, s->bias, s->weight,
                             t->r0 == t->c0 ? begin : -1, s->sums + 2 * begin);
 }
 
@@ -80,7 +84,7 @@ static pl_status forward(const pl_call *call)
     pl__pairs pairs = {0};
     state s;
     PL__TRY(open(call, &pairs, &s));
-    PL__TRY(pl__pairs_sweep(&pairs, forward_tile, &s, NULL, false, NULL, false));
+    PL__TRY(pl__pairs_forward(&pairs, forward_tile, &s, &call->saved[PRODUCTS]));
     *(float *)call->out[0].data = pairs.count ? (float)(s.total[0] / (double)pairs.count) : 0.0f;
 done:
     close(&pairs, &s);
@@ -101,8 +105,8 @@ static pl_status backward(const pl_call *call)
     PL__TRY(open(call, &pairs, &s));
     const double share = pairs.count ? *(const float *)call->dout[0].data / (double)pairs.count : 0;
     s.weight = (float)(share * s.scale);
-    PL__TRY(pl__pairs_sweep(&pairs, backward_tile, &s, call->din[A].data, pl__adds(call, A), call->din[B].data,
-                            pl__adds(call, B)));
+    PL__TRY(pl__pairs_backward(&pairs, backward_tile, &s, &call->saved[PRODUCTS], call->din[A].data,
+                               pl__adds(call, A), call->din[B].data, pl__adds(call, B)));
     put_scalar(call, LOGIT_SCALE, share * s.total[0]);
     put_scalar(call, LOGIT_BIAS, share * s.total[1]);
 done:
@@ -110,4 +114,5 @@ done:
     return status;
 }
 
-const pl_op pl_op_sigmoid_contrastive = {"sigmoid_contrastive", 0, ports, N_IN, 1, 0, infer, forward, backward, 0};
+const pl_op pl_op_sigmoid_contrastive = {"sigmoid_contrastive", 0, ports, N_IN, 1, N_SAVED, infer, forward, backward,
+                                         0};

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #define TILE 512 /* rows and columns: a tile of products and its operands stay in the caches */
+#define KEPT 64  /* tiles, of 1 MB: 8 by 8 */
 
 enum { A, B, LOGIT_SCALE };
 
@@ -105,7 +106,7 @@ static pl_status add_product(const pl__pairs *p, const gradient *g, const pl__ti
 {
     const int64_t begin = flip ? t->c0 : t->r0, n = flip ? t->cols : t->rows, k = flip ? t->rows : t->cols;
     const bool here = in_place(p, n), add = g->add || !first;
-    const pl__product q = {.m = padded(n), .n = p->width, .k = padded(k), .a = t->s, .a_row = flip ? 1 : t->row,
+    const pl__product q = {.m = padded(n), .n = p->width, .k = padded(k), .a = t->g, .a_row = flip ? 1 : t->row,
                            .a_col = flip ? t->row : 1, .b = x, .b_row = p->width, .b_col = 1,
                            .c = here ? g->out + begin * p->width : g->sum, .c_row = p->width,
                            .accumulate = here && add, .long_dim = PL__LONG_K};
@@ -114,43 +115,104 @@ static pl_status add_product(const pl__pairs *p, const gradient *g, const pl__ti
     return PL_STATUS_OK;
 }
 
-pl_status pl__pairs_sweep(const pl__pairs *p, pl__tile_fn fn, void *arg, float *da, bool add_da, float *db, bool add_db)
+static int64_t side_of(int64_t n) { return padded(n < TILE ? n : TILE); }
+
+pl_status pl__pairs_infer_kept(const pl_call *call, pl_tensor *kept)
 {
-    const int64_t d = p->width, n = p->count, side = padded(n < TILE ? n : TILE);
-    const bool copies = p->index || padded(n % TILE) != n % TILE;
-    pl_status status = PL_STATUS_OK;
-    float *s = NULL, *a_copy = NULL, *b_copy = NULL;
-    gradient ga = {.out = da, .add = add_da}, gb = {.out = db, .add = add_db};
-    /* absent rows have no gradient */
-    if (da && !add_da && n < p->total) memset(da, 0, (size_t)(p->total * d) * sizeof *da);
-    if (db && !add_db && n < p->total) memset(db, 0, (size_t)(p->total * d) * sizeof *db);
-    if (!n) return PL_STATUS_OK;
-    PL__TRY(pl__scratch(&s, (size_t)(side * side), sizeof *s));
-    if (copies) {
-        PL__TRY(pl__scratch(&a_copy, (size_t)side, (size_t)d * sizeof *a_copy));
-        PL__TRY(pl__scratch(&b_copy, (size_t)side, (size_t)d * sizeof *b_copy));
-        if (da || db) PL__TRY(pl__scratch(&ga.sum, (size_t)side, (size_t)d * sizeof *ga.sum));
-        gb.sum = ga.sum;
-    }
+    const int64_t n = call->in[A].shape[0], side = side_of(n), tiles = (n + TILE - 1) / TILE;
+    return pl__shape2(kept, PL_DTYPE_F32, tiles < 8 ? tiles * tiles : KEPT, side * side);
+}
+
+/* What a sweep works with: its own copies of operands and gradients, where it cannot use them in place. */
+typedef struct sweep {
+    const pl__pairs *p;
+    float *s, *a_copy, *b_copy;
+    gradient da, db;
+} sweep;
+
+static pl_status open_sweep(sweep *w)
+{
+    const int64_t d = w->p->width, side = side_of(w->p->count);
+    pl_status status;
+    PL__TRY(pl__scratch(&w->s, (size_t)(side * side), sizeof *w->s));
+    if (!w->p->index && padded(w->p->count % TILE) == w->p->count % TILE) return PL_STATUS_OK;
+    PL__TRY(pl__scratch(&w->a_copy, (size_t)side, (size_t)d * sizeof *w->a_copy));
+    PL__TRY(pl__scratch(&w->b_copy, (size_t)side, (size_t)d * sizeof *w->b_copy));
+    if (w->da.out || w->db.out) PL__TRY(pl__scratch(&w->da.sum, (size_t)side, (size_t)d * sizeof *w->da.sum));
+    w->db.sum = w->da.sum;
+done:
+    return status;
+}
+
+static void close_sweep(sweep *w)
+{
+    pl_buffer_put(w->da.sum);
+    pl_buffer_put(w->b_copy);
+    pl_buffer_put(w->a_copy);
+    pl_buffer_put(w->s);
+}
+
+static pl_status multiply(const pl__pairs *p, const pl__tile *t, const float *a, const float *b, float *s)
+{
+    const int64_t d = p->width;
+    const pl__product q = {.m = padded(t->rows), .n = padded(t->cols), .k = d, .a = a, .a_row = d, .a_col = 1, .b = b,
+                           .b_row = 1, .b_col = d, .c = s, .c_row = t->row, .long_dim = PL__LONG_K};
+    return pl__product_run(p->ctx, &q);
+}
+
+/* What a product with rows of zeros would have left behind columns and below rows. */
+static void clear_margins(const pl__tile *t)
+{
+    const size_t behind = (size_t)(t->row - t->cols), below = (size_t)((padded(t->rows) - t->rows) * t->row);
+    for (int64_t i = 0; i < t->rows; i++) memset(t->g + i * t->row + t->cols, 0, behind * sizeof *t->g);
+    memset(t->g + t->rows * t->row, 0, below * sizeof *t->g);
+}
+
+static pl_status run_sweep(sweep *w, pl__tile_fn fn, void *arg, const pl_tensor *kept, bool backward)
+{
+    const pl__pairs *p = w->p;
+    const int64_t n = p->count, size = kept && kept->data ? kept->shape[1] : 0;
+    const int64_t keep = size ? kept->shape[0] : 0;
+    int64_t tile = 0;
     for (int64_t r0 = 0; r0 < n; r0 += TILE) {
         const int64_t rows = n - r0 < TILE ? n - r0 : TILE;
-        const float *a = take(p, p->a, r0, rows, a_copy);
-        for (int64_t c0 = 0; c0 < n; c0 += TILE) {
+        const float *a = take(p, p->a, r0, rows, w->a_copy);
+        for (int64_t c0 = 0; c0 < n; c0 += TILE, tile++) {
             const int64_t cols = n - c0 < TILE ? n - c0 : TILE;
-            const float *b = take(p, p->b, c0, cols, b_copy);
-            const pl__tile t = {.s = s, .row = padded(cols), .r0 = r0, .rows = rows, .c0 = c0, .cols = cols};
-            const pl__product q = {.m = padded(rows), .n = padded(cols), .k = d, .a = a, .a_row = d, .a_col = 1,
-                                   .b = b, .b_row = 1, .b_col = d, .c = s, .c_row = t.row, .long_dim = PL__LONG_K};
-            PL__TRY(pl__product_run(p->ctx, &q));
+            const float *b = take(p, p->b, c0, cols, w->b_copy);
+            float *s = tile < keep ? (float *)kept->data + tile * size : w->s;
+            const pl__tile t = {.s = s, .g = w->s, .row = padded(cols), .r0 = r0, .rows = rows, .c0 = c0, .cols = cols};
+            if (!backward || tile >= keep)
+                PL__CHECK(multiply(p, &t, a, b, s));
+            else
+                clear_margins(&t);
             fn(arg, &t);
-            if (da) PL__TRY(add_product(p, &ga, &t, false, b, c0 == 0));
-            if (db) PL__TRY(add_product(p, &gb, &t, true, a, r0 == 0));
+            if (w->da.out) PL__CHECK(add_product(p, &w->da, &t, false, b, c0 == 0));
+            if (w->db.out) PL__CHECK(add_product(p, &w->db, &t, true, a, r0 == 0));
         }
     }
-done:
-    pl_buffer_put(ga.sum);
-    pl_buffer_put(b_copy);
-    pl_buffer_put(a_copy);
-    pl_buffer_put(s);
+    return PL_STATUS_OK;
+}
+
+pl_status pl__pairs_forward(const pl__pairs *p, pl__tile_fn fn, void *arg, const pl_tensor *kept)
+{
+    sweep w = {.p = p};
+    pl_status status = p->count ? open_sweep(&w) : PL_STATUS_OK;
+    if (!status) status = run_sweep(&w, fn, arg, kept, false);
+    close_sweep(&w);
+    return status;
+}
+
+pl_status pl__pairs_backward(const pl__pairs *p, pl__tile_fn fn, void *arg, const pl_tensor *kept, float *da,
+                             bool add_da, float *db, bool add_db)
+{
+    sweep w = {.p = p, .da = {.out = da, .add = add_da}, .db = {.out = db, .add = add_db}};
+    const size_t bytes = (size_t)(p->total * p->width) * sizeof *da;
+    /* absent rows have no gradient */
+    if (da && !add_da && p->count < p->total) memset(da, 0, bytes);
+    if (db && !add_db && p->count < p->total) memset(db, 0, bytes);
+    pl_status status = p->count ? open_sweep(&w) : PL_STATUS_OK;
+    if (!status) status = run_sweep(&w, fn, arg, kept, true);
+    close_sweep(&w);
     return status;
 }

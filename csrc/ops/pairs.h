@@ -1,7 +1,7 @@
 /* pairs.h - the products of every row of a with every row of b, tile by tile: what contrastive losses are made of.
  *
- * The whole matrix of products is never in memory. Absent pairs are left out of rows and columns before the product,
- * so what looks at tiles counts present pairs only. */
+ * Of the matrix of products 64 MB at most are kept for backward, the rest is multiplied again. Absent pairs are left
+ * out of rows and columns before the product, so what looks at tiles counts present pairs only. */
 #ifndef PL_PAIRS_H
 #define PL_PAIRS_H
 
@@ -15,9 +15,11 @@ typedef struct pl__pairs {
 } pl__pairs;
 
 /* One tile: s[i, j] is the product of the present rows r0 + i of a and c0 + j of b. Rows of s are `row` apart, a
- * multiple of 16, and readable up to there: behind the last column and below the last row are zeros. */
+ * multiple of 16, and readable up to there: behind the last column and below the last row are zeros. Backward writes
+ * the gradient with respect to s, with the same zeros, to g, which may be s. */
 typedef struct pl__tile {
-    float *s;
+    const float *s;
+    float *g;
     int64_t row, r0, rows, c0, cols;
 } pl__tile;
 
@@ -33,9 +35,13 @@ static inline int64_t pl__pairs_padded(int64_t rows) { return (rows + 15) & ~(in
 pl_status pl__pairs_open(pl__pairs *pairs, const pl_call *call, int present);
 void pl__pairs_close(pl__pairs *pairs);
 
-/* Calls fn on every tile, always in the same order. With da or db, fn turns s into the gradient with respect to s, and
- * da = s b and db = s^T a are summed (over what stands there, if add_*); s must stay zero behind rows and columns. */
-pl_status pl__pairs_sweep(const pl__pairs *pairs, pl__tile_fn fn, void *arg, float *da, bool add_da, float *db,
-                          bool add_db);
+/* The saved tensor of products that infer asks for. */
+pl_status pl__pairs_infer_kept(const pl_call *call, pl_tensor *kept);
+
+/* Calls fn on every tile, always in the same order; products of the first tiles are left in `kept` (may be NULL). */
+pl_status pl__pairs_forward(const pl__pairs *pairs, pl__tile_fn fn, void *arg, const pl_tensor *kept);
+/* The same with gradients: da = g b and db = g^T a are summed (over what stands there, if add_*). */
+pl_status pl__pairs_backward(const pl__pairs *pairs, pl__tile_fn fn, void *arg, const pl_tensor *kept, float *da,
+                             bool add_da, float *db, bool add_db);
 
 #endif

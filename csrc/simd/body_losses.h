@@ -46,13 +46,14 @@ static void nce_cols(const float *s, int64_t rows, int64_t row, int64_t c0, int6
     for (; j < c1; j += PL_VL) nce_cols_block(s + j, rows, row, scale, max + j, sum + j, 1);
 }
 
-static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight, float smoothing,
-                     float shift, const float *row_stats, const float *col_stats, int64_t stats, int64_t diagonal,
-                     double *moments)
+static void nce_back(const float *s, float *g, int64_t rows, int64_t cols, int64_t row, float scale, float weight,
+                     float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats,
+                     int64_t diagonal, double *moments)
 {
     const float *col_max = col_stats, *col_share = col_stats + stats;
     for (int64_t i = 0; i < rows; i++) {
-        float *x = s + i * row;
+        const float *x = s + i * row;
+        float *dx = g + i * row;
         const float top = row_stats[i], share = row_stats[stats + i];
         const float own = diagonal >= 0 ? x[diagonal + i] : 0.0f;
         vf moment = vset(0.0f), plain = vset(0.0f);
@@ -64,11 +65,11 @@ static void nce_back(float *s, int64_t rows, int64_t cols, int64_t row, float sc
             const vf pr = vexp(er) * share, pc = vexp(ec) * vload(col_share + j);
             moment += pr * er + pc * ec;
             plain += first_lanes(v, cols - j, 0.0f);
-            vstore(x + j, first_lanes(weight * (pr + pc - shift), cols - j, 0.0f));
+            vstore(dx + j, first_lanes(weight * (pr + pc - shift), cols - j, 0.0f));
         }
         moments[i] = vsum(moment) - (double)scale * shift * vsum(plain);
         if (diagonal >= 0) {
-            x[diagonal + i] -= 2.0f * (1.0f - smoothing) * weight;
+            dx[diagonal + i] -= 2.0f * (1.0f - smoothing) * weight;
             moments[i] -= (double)scale * ((own - top) + (own - col_max[diagonal + i]) - 2.0f * smoothing * own);
         }
     }
@@ -114,21 +115,21 @@ static void pair_rows(const float *s, int64_t rows, int64_t cols, int64_t row, f
     }
 }
 
-static void pair_back(float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias, float weight,
-                      int64_t diagonal, double *moments)
+static void pair_back(const float *s, float *g, int64_t rows, int64_t cols, int64_t row, float scale, float bias,
+                      float weight, int64_t diagonal, double *moments)
 {
     for (int64_t i = 0; i < rows; i++) {
-        float *x = s + i * row;
+        const float *x = s + i * row;
         const int64_t own = diagonal < 0 ? -1 : diagonal + i;
         vf by_scale = vset(0.0f), by_bias = vset(0.0f);
         vi is_own;
         for (int64_t j = 0; j < cols; j += PL_VL) {
             const vf l = pair_logits(x, j, cols, scale, bias, own, &is_own);
-            vf g = vsigmoid(l);
-            g = vselect(is_own, -g, g);
-            by_scale += g * vload(x + j);
-            by_bias += g;
-            vstore(x + j, weight * g);
+            vf d = vsigmoid(l);
+            d = vselect(is_own, -d, d);
+            by_scale += d * vload(x + j);
+            by_bias += d;
+            vstore(g + i * row + j, weight * d);
         }
         moments[2 * i] = (double)scale * vsum(by_scale);
         moments[2 * i + 1] = vsum(by_bias);

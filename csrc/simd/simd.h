@@ -117,12 +117,12 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     K(nce_rows, (const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float *max, float *sum)) \
     K(nce_cols, (const float *s, int64_t rows, int64_t row, int64_t c0, int64_t c1, float scale, float *max,  \
                  float *sum))                                                                                 \
-    /* s becomes weight (row softmax + column softmax - shift), less 2 (1 - smoothing) weight at the pairs,\
+    /* g = weight (row softmax + column softmax - shift), less 2 (1 - smoothing) weight at the pairs,\
        s[i, diagonal + i] (none: -1); stats are maxima and, `stats` behind them, 1 / sums;                 \
        moments[i] = d loss / d log scale of row i */                                                       \
-    K(nce_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float weight,             \
-                 float smoothing, float shift, const float *row_stats, const float *col_stats, int64_t stats,\
-                 int64_t diagonal, double *moments))                                                       \
+    K(nce_back, (const float *s, float *g, int64_t rows, int64_t cols, int64_t row, float scale,           \
+                 float weight, float smoothing, float shift, const float *row_stats, const float *col_stats,        \
+                 int64_t stats, int64_t diagonal, double *moments))                                                       \
     /* a row of logits: maximum, sum of exp(x - maximum), and with `smooth` the sum of weight (maximum - x) */\
     K(cross_entropy_row, (const float *x, int64_t n, const float *weight, int smooth, float *max, float *sum,\
                           float *below))                                                                   \
@@ -132,9 +132,9 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     /* pairwise sigmoid on a tile: sums[i] = sum over j of log(1 + e^l), l = scale s + bias, negated at the pairs */ \
     K(pair_rows, (const float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias,           \
                   int64_t diagonal, double *sums))                                                            \
-    /* s becomes weight times the derivative; moments[2 i], [2 i + 1]: d / d log scale and d / d bias of row i */ \
-    K(pair_back, (float *s, int64_t rows, int64_t cols, int64_t row, float scale, float bias, float weight,   \
-                  int64_t diagonal, double *moments))
+    /* g = weight times the derivative; moments[2 i], [2 i + 1]: d / d log scale and d / d bias of row i */ \
+    K(pair_back, (const float *s, float *g, int64_t rows, int64_t cols, int64_t row, float scale, float bias, \
+                  float weight, int64_t diagonal, double *moments))
 
 typedef struct pl_simd {
     pl_isa isa;

@@ -89,7 +89,8 @@ def info_nce(a, b, logit_scale, present=None, label_smoothing=0.0):
 
     .. math:: \frac{1}{2N} \sum_i \Big( \log \sum_j e^{l_{ij}} + \log \sum_j e^{l_{ji}} - 2 l_{ii} \Big)
 
-    Memory grows with N, not N squared: logits are made in tiles, and made again in backward.
+    Memory grows with N, not N squared: logits are made in tiles, of which the first 64 MB (all, up to 4,096 pairs) are
+    kept for backward and the others made again.
 
     Parameters
     ----------
