@@ -346,6 +346,102 @@ fail:
     return NULL;
 }
 
+/* ---------------------------------------------------------------- calls in a row */
+
+typedef struct Link {
+    Record *record;
+    pl_pack *packs[PL_MAX_IN];
+} Link;
+
+/* One (operator, inputs, attrs, packs), checked: its output must be able to be the next one's input 0. */
+static int link_open(Link *link, PyObject *item)
+{
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 4 || !Py_IS_TYPE(PyTuple_GET_ITEM(item, 0), operator_type) ||
+        !PyTuple_Check(PyTuple_GET_ITEM(item, 1))) {
+        PyErr_SetString(PyExc_TypeError, "chain: expected a tuple (operator, inputs, attrs, packs) a call");
+        return -1;
+    }
+    const pl_op *op = ((Operator *)PyTuple_GET_ITEM(item, 0))->op;
+    PyObject *inputs = PyTuple_GET_ITEM(item, 1), *packs = PyTuple_GET_ITEM(item, 3);
+    Record *r = link->record = record_for(op, inputs);
+    if (!r || fill_packs(packs, r->n_in, link->packs) < 0) return -1;
+    if (packs != Py_None) r->packs = Py_NewRef(packs);
+    if (py_attrs(op, PyTuple_GET_ITEM(item, 2), r->attr) < 0 || take_inputs(op, inputs, r) < 0) return -1;
+    pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .pack = link->packs, .n_in = r->n_in,
+                    .out = r->out, .n_out = op->n_out, .saved = r->saved, .n_saved = op->n_saved};
+    const pl_status status = op->infer(&call);
+    if (status) {
+        py_raise(status);
+        return -1;
+    }
+    const pl_tensor *x = &r->in[0], *y = &r->out[0];
+    bool same = call.n_out == 1 && x->dtype == PL_DTYPE_F32 && y->dtype == PL_DTYPE_F32 && x->ndim == y->ndim;
+    for (int d = 0; same && d < y->ndim; d++) same = x->shape[d] == y->shape[d];
+    if (!same) PyErr_Format(PyExc_ValueError, "chain: %s has not one output in the shape of its first input", op->name);
+    return same ? 0 : -1;
+}
+
+static pl_status run_links(Link *links, Py_ssize_t n, const float *x, float *scratch, float *y)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Record *r = links[i].record;
+        r->in[0].data = (void *)x;
+        r->out[0].data = (n - 1 - i) % 2 ? scratch : y;
+        x = r->out[0].data;
+        const pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .pack = links[i].packs, .n_in = r->n_in,
+                              .out = r->out, .n_out = 1, .saved = r->saved, .n_saved = r->op->n_saved};
+        PL__CHECK(r->op->forward(&call));
+    }
+    return PL_STATUS_OK;
+}
+
+static PyObject *chain(PyObject *self, PyObject *calls)
+{
+    (void)self;
+    if (!PyTuple_Check(calls) || !PyTuple_GET_SIZE(calls))
+        return PyErr_Format(PyExc_TypeError, "chain(calls): expected a tuple of at least one call");
+    const Py_ssize_t n = PyTuple_GET_SIZE(calls);
+    PyArrayObject *y = NULL;
+    void *scratch = NULL;
+    pl_status status = PL_STATUS_OK;
+    Link *links = PyMem_Calloc((size_t)n, sizeof *links);
+    if (!links) return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (link_open(&links[i], PyTuple_GET_ITEM(calls, i)) < 0) goto done;
+        if (links[i].record->arrays[0] != links[0].record->arrays[0]) {
+            PyErr_SetString(PyExc_ValueError, "chain: the first input of every call must be the same float32 array");
+            goto done;
+        }
+    }
+    pl_tensor out = links[0].record->out[0];
+    if (n > 1) status = pl_buffer_get(pl_tensor_bytes(&out), &scratch);
+    if (status) {
+        py_raise(status);
+        goto done;
+    }
+    y = py_new_array(&out);
+    if (!y) goto done;
+    const float *x = links[0].record->in[0].data;
+    Py_BEGIN_ALLOW_THREADS
+    status = run_links(links, n, x, scratch, out.data);
+    Py_END_ALLOW_THREADS
+    if (status) {
+        Py_CLEAR(y);
+        py_raise(status);
+    }
+done:
+    pl_buffer_put(scratch);
+    for (Py_ssize_t i = 0; i < n; i++) Py_XDECREF(links[i].record);
+    PyMem_Free(links);
+    return (PyObject *)y;
+}
+
+PyMethodDef py_call_methods[] = {
+    {"chain", chain, METH_O,
+     "chain(calls): the output of calls (operator, inputs, attrs, packs) in a row, each on what the one before gave in\n"
+     "place of its first input, which is the same array in all. Nothing is recorded."},
+    {0}};
+
 static PyObject *operator_name(PyObject *self, void *closure)
 {
     (void)closure;

@@ -170,7 +170,7 @@ static int exec_module(PyObject *module)
             return -1;
         }
     }
-    if (PyModule_AddFunctions(module, py_optim_methods) < 0) return -1;
+    if (PyModule_AddFunctions(module, py_optim_methods) < 0 || PyModule_AddFunctions(module, py_call_methods) < 0) return -1;
     if (py_array_init(module) < 0 || py_lock_init(module) < 0 || py_pack_init(module) < 0) return -1;
     return py_call_init(module);
 }

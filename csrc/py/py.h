@@ -38,6 +38,7 @@ int py_attrs(const pl_op *op, PyObject *keywords, void *attr);
 
 /* call.c */
 int py_call_init(PyObject *module);
+extern PyMethodDef py_call_methods[];
 
 /* optim.c */
 extern PyMethodDef py_optim_methods[];

@@ -77,6 +77,10 @@ class Operator:
 
 operators: dict[str, Operator]
 
+def chain(
+    calls: tuple[tuple[Operator, tuple[Any, ...], dict[str, Any] | None, tuple[Pack | None, ...] | None], ...], /
+) -> _Array: ...
+
 def adamw_step(
     p: _Floats,
     g: _Floats,

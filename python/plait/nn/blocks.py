@@ -9,10 +9,13 @@ from plait.nn.attention import CrossAttention, SelfAttention
 from plait.nn.layers import MLP, Dropout, GatedMLP, LayerNorm, RMSNorm
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
+from plait.ops._apply import chain, operators
 from plait.ops.recompute import checkpoint
 from plait.stream import as_stream
 
 __all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
+
+_ATTENTION, _MLP = operators["attention_block"], operators["mlp_block"]
 
 
 def add_streams(x, y):
@@ -91,22 +94,58 @@ class EncoderBlock(Module):
 
     def forward(self, x, cache=None, bias=None):
         x = as_stream(x)
-        x = self._attend(x, cache, bias)
-        n, m = self.norm2, self.mlp
-        if self.scale2 is not None or not isinstance(m, MLP):
-            return self._residual(x, m, n, self.scale2)
-        rows = ops.mlp_block(
-            x.rows,
-            n.weight,
-            getattr(n, "bias", None),
-            m.fc1.weight,
-            m.fc1.bias,
-            m.fc2.weight,
-            m.fc2.bias,
-            activation=m.activation,
-            **self._options(n),
+        plain = cache is None and bias is None
+        if plain and not self.training and self.fuses:
+            return x.with_rows(chain(x.rows, self.calls(x.offsets)))
+        if plain and self._fuses_attention:
+            weights, options = self._attention_weights(), self._attention_options()
+            x = x.with_rows(ops.attention_block(x.rows, x.offsets, *weights, **options))
+        else:
+            x = self._residual(x, lambda y: self.attention(y, cache=cache, bias=bias), self.norm1, self.scale1)
+        if not self._fuses_mlp:
+            return self._residual(x, self.mlp, self.norm2, self.scale2)
+        return x.with_rows(ops.mlp_block(x.rows, *self._mlp_weights(), **self._mlp_options()))
+
+    @property
+    def _fuses_attention(self):
+        return self.attention.rope is None and self.scale1 is None
+
+    @property
+    def _fuses_mlp(self):
+        return self.scale2 is None and isinstance(self.mlp, MLP)
+
+    @property
+    def fuses(self):
+        """Whether ``calls`` is all that the block does: each sublayer is one operator, and nobody replaced ``forward``."""
+        own = type(self) is EncoderBlock and "forward" not in self.__dict__
+        return own and self._fuses_attention and self._fuses_mlp
+
+    def calls(self, offsets):
+        """Both sublayers for ``plait.ops._apply.chain``, in evaluation."""
+        attention = (offsets, *self._attention_weights(), None, None, None, None)
+        return [
+            (_ATTENTION, attention, {"scale": 0.0, **self._attention_options()}),
+            (_MLP, self._mlp_weights(), self._mlp_options()),
+        ]
+
+    def _attention_weights(self):
+        a, n = self.attention, self.norm1
+        return n.weight, getattr(n, "bias", None), a.qkv.weight, a.qkv.bias, a.out.weight, a.out.bias
+
+    def _attention_options(self):
+        a = self.attention
+        options = self._options(self.norm1)
+        options.update(
+            heads=a.heads, kv_heads=a.kv_heads, causal=a.causal, dropout=a.dropout if self.training else 0.0
         )
-        return x.with_rows(rows)
+        return options
+
+    def _mlp_weights(self):
+        m, n = self.mlp, self.norm2
+        return n.weight, getattr(n, "bias", None), m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias
+
+    def _mlp_options(self):
+        return {"activation": self.mlp.activation, **self._options(self.norm2)}
 
     def _options(self, norm):
         return {
@@ -115,27 +154,6 @@ class EncoderBlock(Module):
             "eps": norm.eps,
             "residual_dropout": self.dropout.p if self.training else 0.0,
         }
-
-    def _attend(self, x, cache, bias):
-        a, n = self.attention, self.norm1
-        if cache is None and bias is None and a.rope is None and self.scale1 is None:
-            rows = ops.attention_block(
-                x.rows,
-                x.offsets,
-                n.weight,
-                getattr(n, "bias", None),
-                a.qkv.weight,
-                a.qkv.bias,
-                a.out.weight,
-                a.out.bias,
-                heads=a.heads,
-                kv_heads=a.kv_heads,
-                causal=a.causal,
-                dropout=a.dropout if self.training else 0.0,
-                **self._options(n),
-            )
-            return x.with_rows(rows)
-        return self._residual(x, lambda y: a(y, cache=cache, bias=bias), n, self.scale1)
 
     def _residual(self, x, branch, norm, scale):
         """What the fused sublayers do not know, composed."""
@@ -184,10 +202,19 @@ class Encoder(Module):
         """The rows of the last block, as ``forward`` takes them to the norm."""
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"Encoder: got {len(caches)} caches, expected {len(self.blocks)}, one a block")
+        if caches is None and bias is None and self._fuses:
+            x = as_stream(x)
+            return x.with_rows(chain(x.rows, [call for block in self.blocks for call in block.calls(x.offsets)]))
         for i, block in enumerate(self.blocks):
             cache = None if caches is None else caches[i]
             x = checkpoint(block, x, cache, bias) if self.checkpoint else block(x, cache, bias)
         return x
+
+    @property
+    def _fuses(self):
+        return not self.checkpoint and all(
+            isinstance(block, EncoderBlock) and block.fuses and not block.training for block in self.blocks
+        )
 
 
 class CrossModalBlock(Module):

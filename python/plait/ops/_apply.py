@@ -114,6 +114,18 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
     key, counter : int
         Names of the random bits.
     """
+    arrays, packs, want, double = _gather(inputs)
+    if double:
+        return _twin(op, arrays, *_watch(inputs, want), want, attrs, key, counter)
+    outputs, record = op(tuple(arrays), want, attrs, key, counter, packs)
+    if record is None:
+        return wrap(outputs, None)
+    leaves, watched = _watch(inputs, want)
+    return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True, watched))
+
+
+def _gather(inputs):
+    """Arrays and packs of a call, which inputs want a gradient, and whether the twin is due: all that floats is float64."""
     arrays, packs, want, double, single = [None] * len(inputs), None, 0, False, False
     recording = _mode.enabled
     for i, t in enumerate(inputs):
@@ -141,13 +153,34 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
                 double = True
             elif dtype.kind in "fV":
                 single = True
-    if double and not single:
-        return _twin(op, arrays, *_watch(inputs, want), want, attrs, key, counter)
-    outputs, record = op(tuple(arrays), want, attrs, key, counter, None if packs is None else tuple(packs))
-    if record is None:
-        return wrap(outputs, None)
-    leaves, watched = _watch(inputs, want)
-    return wrap(outputs, Node(op.name, leaves, record.backward, len(outputs), True, watched))
+    return arrays, None if packs is None else tuple(packs), want, double and not single
+
+
+def chain(rows, calls):
+    """Calls of the core in a row: each has what the one before gave as its first input, `rows` being the first one.
+
+    Equal to ``apply`` on each; one call of the core, without Python in between, where nothing is recorded.
+
+    Parameters
+    ----------
+    rows : Tensor or array
+    calls : list of (plait._core.Operator, tuple, dict)
+        Inputs after the first one, and attributes. Output and first input have one shape, and nothing is random.
+    """
+    first, links = rows._data if isinstance(rows, Tensor) else rows, []
+    flags = first.flags
+    if first.dtype is F32 and flags.c_contiguous and flags.aligned:
+        for op, inputs, attrs in calls:
+            arrays, packs, want, _ = _gather((rows, *inputs))
+            if want:
+                break
+            arrays[0] = first
+            links.append((op, tuple(arrays), attrs, packs))
+    if calls and len(links) == len(calls):
+        return tensor(_core.chain(tuple(links)))
+    for op, inputs, attrs in calls:
+        rows = apply(op, (rows, *inputs), attrs)
+    return rows
 
 
 def _watch(inputs, want):
