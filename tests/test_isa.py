@@ -53,10 +53,19 @@ def test_batch_mates_below_avx512():
     """oneDNN's kernels are others there, so equal bits whatever the batch mates are a promise of their own."""
     if HERE == "avx2":
         pytest.skip("test_batch_mates.py runs on avx2 already")
-    file = str(Path(__file__).with_name("test_batch_mates.py"))
-    done = subprocess_with(
-        "avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", "linear_layer or ran_before or block"
-    )
+    run_tests("avx2", "test_batch_mates.py", "-k", "linear_layer or ran_before or block")
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_products_below_the_best(isa):
+    if ORDER.index(isa) >= ORDER.index(HERE):
+        pytest.skip(f"test_panels.py runs on {HERE} already, which is the most that this machine has")
+    run_tests(isa, "test_panels.py")
+
+
+def run_tests(isa, file, *arguments):
+    path = str(Path(__file__).with_name(file))
+    done = subprocess_with(isa, "-m", "pytest", "-q", "-p", "no:cacheprovider", path, *arguments)
     assert done.returncode == 0, done.stdout[-3000:]
 
 

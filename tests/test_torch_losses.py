@@ -36,7 +36,7 @@ def clip_loss(a, b, s):
     return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
 
 
-@pytest.mark.parametrize(("n", "scale"), [(7, 0.0), (256, 4.6), (700, 2.66)])
+@pytest.mark.parametrize(("n", "scale"), [(7, 0.0), (256, 4.6), (700, 2.66), (1100, 2.66)])
 def test_info_nce(n, scale):
     compare(losses.info_nce, clip_loss, (*pair(n, 40), np.full((), scale, np.float32)))
 
@@ -50,7 +50,10 @@ def test_info_nce_present():
     )
 
 
-@pytest.mark.parametrize(("n", "scale", "bias"), [(7, 0.0, 0.0), (256, 2.3, -10.0), (700, 2.3, -4.0)])
+SIGMOID = [(7, 0.0, 0.0), (256, 2.3, -10.0), (700, 2.3, -4.0), (1100, 2.3, -4.0)]
+
+
+@pytest.mark.parametrize(("n", "scale", "bias"), SIGMOID)
 def test_sigmoid_contrastive(n, scale, bias):
     def siglip(a, b, s, c):
         logits = a @ b.T * s.exp() + c

@@ -64,7 +64,7 @@ typedef struct pl__packed {
     int64_t k, n; /* of the operand that it was made from */
     pl_dtype dtype;
     float *scales; /* S8: (n) what a column of B was divided by, (n) the sum of what it became */
-    dnnl_memory_desc_t layout;
+    dnnl_memory_desc_t layout; /* NULL: panels, for panels.c */
     void *data;
     size_t bytes;
 } pl__packed;
@@ -82,6 +82,10 @@ pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl
                               int threads);
 /* Rows, or terms of a sum, to compute next of those that are left. */
 int64_t pl__next_piece(int64_t left, bool rows);
+/* panels.c: whether kernels of our own multiply with such a form, the size of it, and the product. */
+bool pl__panels_serve(const pl_context *ctx, pl_dtype dtype);
+size_t pl__panels_bytes(const pl__product *p);
+void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
 /* product_low.c: products of fewer bits by rows, and sums over rows. */
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads);
 pl_status pl__product_low_sum(const pl__product *p, int threads);

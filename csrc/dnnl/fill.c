@@ -3,7 +3,7 @@
 #include "../simd/simd.h"
 #include "cache.h"
 
-#define PANEL 64
+#define PANEL PL__PANEL_COLUMNS
 
 typedef struct filling {
     const pl_simd *simd;
@@ -125,10 +125,11 @@ pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dt
     packed->references = 1;
     packed->k = p->k, packed->n = p->n, packed->dtype = dtype;
     if (dtype == PL_DTYPE_S8) PL__TRY(pl__scratch(&packed->scales, (size_t)p->n * 2, sizeof *packed->scales));
-    PL__TRY(pl__packed_layout(p->k, p->n, dtype, &packed->layout));
-    packed->bytes = dnnl_memory_desc_get_size(packed->layout);
+    const bool own = pl__panels_serve(ctx, dtype);
+    if (!own) PL__TRY(pl__packed_layout(p->k, p->n, dtype, &packed->layout));
+    packed->bytes = own ? pl__panels_bytes(p) : dnnl_memory_desc_get_size(packed->layout);
     PL__TRY(pl_buffer_get(packed->bytes, &packed->data));
-    if (pl__layout_of_panels(packed->layout, dtype, p->k, p->n))
+    if (own || pl__layout_of_panels(packed->layout, dtype, p->k, p->n))
         PL__TRY(fill_own(ctx, p, packed));
     else
         PL__TRY(fill_by_library(ctx, p, packed));

@@ -167,7 +167,7 @@ static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int 
     return PL_STATUS_OK;
 }
 
-/* Below AVX-512 oneDNN multiplies float32 with a kernel whose rounding depends on the number of rows and threads. It
+/* Below AVX-512 oneDNN multiplies float32 without a pack with a kernel whose rounding depends on the number of rows and threads. It
  * does not when it runs on one thread, on blocks of rows whose number is a multiple of 24 and at most 192 (measured:
  * 11 shapes, 1 to 2,048 rows). So threads share blocks there, and a row's bits do not depend on its mates. */
 #define BLOCK_ROWS 192
@@ -176,7 +176,6 @@ static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int 
 typedef struct blocks {
     pl_context one_thread;
     const pl__product *product;
-    const pl__packed *packed;
     int64_t rows; /* of a block */
     int status;
 } blocks;
@@ -195,17 +194,17 @@ static void run_block(void *arg, int64_t begin, int64_t end)
         q.c = p->c + row * p->c_row;
         q.residual = p->residual ? p->residual + row * p->residual_row : NULL;
         const int64_t padded = (q.m + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
-        const pl_status status = padded > q.m ? run_tail_m(&q, b->packed, 1, padded) : execute(&q, b->packed, 1);
+        const pl_status status = padded > q.m ? run_tail_m(&q, NULL, 1, padded) : execute(&q, NULL, 1);
         if (status) __atomic_store_n(&b->status, (int)status, __ATOMIC_RELAXED);
     }
     pl__threads_leave(previous);
 }
 
-static pl_status run_blocks(const pl_context *ctx, const pl__product *p, const pl__packed *packed, int threads)
+static pl_status run_blocks(const pl_context *ctx, const pl__product *p, int threads)
 {
     int64_t rows = ((p->m + threads - 1) / threads + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
     if (rows > BLOCK_ROWS) rows = BLOCK_ROWS;
-    blocks b = {.one_thread = *ctx, .product = p, .packed = packed, .rows = rows};
+    blocks b = {.one_thread = *ctx, .product = p, .rows = rows};
     b.one_thread.threads = 1;
     const double nanoseconds = (double)p->m * (double)p->n * (double)p->k / 20;
     pl__parallel_tasks(ctx, (p->m + rows - 1) / rows, nanoseconds, run_block, &b);
@@ -240,16 +239,23 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     const pl_dtype dtype = p->low ? p->low->dtype : PL_DTYPE_F32;
     if (p->pack && p->long_dim == PL__LONG_M && pl__pack_form_dtype(p->pack, p->form) == dtype)
         PL__TRY(pl__pack_hold(ctx, p->pack, p, &packed));
+    if (packed && packed->dtype != dtype) { /* another thread changed it since */
+        pl__pack_release(packed);
+        packed = NULL;
+    }
     if (p->low) {
-        status = packed && packed->dtype == dtype
-                     ? pl__product_low(p, packed, threads)
-                     : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+        status = packed ? pl__product_low(p, packed, threads)
+                        : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+        goto done;
+    }
+    if (packed && !packed->layout) {
+        pl__panels_run(ctx, p, packed);
         goto done;
     }
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
     const pl__key key = pl__product_key(p, packed, PL_DTYPE_F32, threads);
     if (p->long_dim == PL__LONG_M && ctx->isa < PL_ISA_AVX512) {
-        status = run_blocks(ctx, p, packed, threads);
+        status = run_blocks(ctx, p, threads);
         goto done;
     }
     /* One row is computed as several: oneDNN's kernel for one row rounds differently. */

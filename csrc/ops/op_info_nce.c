@@ -23,7 +23,7 @@ static pl_status infer(pl_call *call)
     pl__no_tensor(&call->saved[PRODUCTS]);
     if (!call->want) return PL_STATUS_OK;
     PL__CHECK(pl__shape2(&call->saved[STATS], PL_DTYPE_F32, N_STATS, pl__pairs_padded(call->in[A].shape[0])));
-    return pl__pairs_infer_kept(call, &call->saved[PRODUCTS]);
+    return pl__pairs_infer_kept(call, PRESENT, &call->saved[PRODUCTS]);
 }
 
 typedef struct state {

@@ -15,7 +15,7 @@ static pl_status infer(pl_call *call)
     PL__CHECK(pl__check_ports(&pl_op_sigmoid_contrastive, call));
     PL__CHECK(pl__pairs_check(&pl_op_sigmoid_contrastive, call, PRESENT));
     pl__no_tensor(&call->saved[PRODUCTS]);
-    if (call->want) PL__CHECK(pl__pairs_infer_kept(call, &call->saved[PRODUCTS]));
+    if (call->want) PL__CHECK(pl__pairs_infer_kept(call, PRESENT, &call->saved[PRODUCTS]));
     return pl_tensor_init(&call->out[0], NULL, PL_DTYPE_F32, 0, NULL);
 }
 

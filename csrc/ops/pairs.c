@@ -42,6 +42,14 @@ pl_status pl__pairs_check(const pl_op *op, const pl_call *call, int present)
 
 float pl__pairs_scale(const pl_call *call) { return expf(*(const float *)call->in[LOGIT_SCALE].data); }
 
+static int64_t count_present(const pl_call *call, int present)
+{
+    const int64_t *flags = call->in[present].data, n = call->in[A].shape[0];
+    int64_t count = flags ? 0 : n;
+    for (int64_t i = 0; flags && i < n; i++) count += flags[i];
+    return count;
+}
+
 pl_status pl__pairs_open(pl__pairs *p, const pl_call *call, int present)
 {
     const pl_tensor *a = &call->in[A];
@@ -49,8 +57,7 @@ pl_status pl__pairs_open(pl__pairs *p, const pl_call *call, int present)
     *p = (pl__pairs){.ctx = call->ctx, .total = a->shape[0], .count = a->shape[0], .width = a->shape[1],
                      .a = a->data, .b = call->in[B].data};
     if (!flags) return PL_STATUS_OK;
-    p->count = 0;
-    for (int64_t i = 0; i < p->total; i++) p->count += flags[i];
+    p->count = count_present(call, present);
     if (p->count == p->total) return PL_STATUS_OK;
     PL__CHECK(pl__scratch(&p->index, (size_t)p->count, sizeof *p->index));
     for (int64_t i = 0, j = 0; i < p->total; i++)
@@ -117,9 +124,9 @@ static pl_status add_product(const pl__pairs *p, const gradient *g, const pl__ti
 
 static int64_t side_of(int64_t n) { return padded(n < TILE ? n : TILE); }
 
-pl_status pl__pairs_infer_kept(const pl_call *call, pl_tensor *kept)
+pl_status pl__pairs_infer_kept(const pl_call *call, int present, pl_tensor *kept)
 {
-    const int64_t n = call->in[A].shape[0], side = side_of(n), tiles = (n + TILE - 1) / TILE;
+    const int64_t n = count_present(call, present), side = side_of(n), tiles = (n + TILE - 1) / TILE;
     return pl__shape2(kept, PL_DTYPE_F32, tiles < 8 ? tiles * tiles : KEPT, side * side);
 }
 

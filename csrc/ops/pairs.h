@@ -36,7 +36,7 @@ pl_status pl__pairs_open(pl__pairs *pairs, const pl_call *call, int present);
 void pl__pairs_close(pl__pairs *pairs);
 
 /* The saved tensor of products that infer asks for. */
-pl_status pl__pairs_infer_kept(const pl_call *call, pl_tensor *kept);
+pl_status pl__pairs_infer_kept(const pl_call *call, int present, pl_tensor *kept);
 
 /* Calls fn on every tile, always in the same order; products of the first tiles are left in `kept` (may be NULL). */
 pl_status pl__pairs_forward(const pl__pairs *pairs, pl__tile_fn fn, void *arg, const pl_tensor *kept);

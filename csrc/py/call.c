@@ -225,6 +225,12 @@ static PyType_Spec record_spec = {"plait._core.Record", sizeof(Record), 0,
 
 /* ---------------------------------------------------------------- operator */
 
+static void view_inputs(const pl_op *op, Record *r)
+{
+    for (int i = 0; i < r->n_in; i++)
+        if (r->arrays[i]) py_view((PyArrayObject *)r->arrays[i], op->ports[i % op->n_ports].dtype, &r->in[i]);
+}
+
 static int take_inputs(const pl_op *op, PyObject *inputs, Record *r)
 {
     for (int i = 0; i < r->n_in; i++) {
@@ -239,9 +245,7 @@ static int take_inputs(const pl_op *op, PyObject *inputs, Record *r)
         r->arrays[i] = (PyObject *)py_intake(object, port->dtype, op->name, pl__port_name(op, i, name, sizeof name));
         if (!r->arrays[i]) return -1;
     }
-    /* only now: a conversion may run Python code, which may give an array other memory */
-    for (int i = 0; i < r->n_in; i++)
-        if (r->arrays[i]) py_view((PyArrayObject *)r->arrays[i], op->ports[i % op->n_ports].dtype, &r->in[i]);
+    view_inputs(op, r); /* only now: a conversion may run Python code, which may give an array other memory */
     return 0;
 }
 
@@ -353,7 +357,7 @@ typedef struct Link {
     pl_pack *packs[PL_MAX_IN];
 } Link;
 
-/* One (operator, inputs, attrs, packs), checked: its output must be able to be the next one's input 0. */
+/* One (operator, inputs, attrs, packs). */
 static int link_open(Link *link, PyObject *item)
 {
     if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 4 || !Py_IS_TYPE(PyTuple_GET_ITEM(item, 0), operator_type) ||
@@ -366,7 +370,16 @@ static int link_open(Link *link, PyObject *item)
     Record *r = link->record = record_for(op, inputs);
     if (!r || fill_packs(packs, r->n_in, link->packs) < 0) return -1;
     if (packs != Py_None) r->packs = Py_NewRef(packs);
-    if (py_attrs(op, PyTuple_GET_ITEM(item, 2), r->attr) < 0 || take_inputs(op, inputs, r) < 0) return -1;
+    return py_attrs(op, PyTuple_GET_ITEM(item, 2), r->attr) < 0 || take_inputs(op, inputs, r) < 0 ? -1 : 0;
+}
+
+/* The checks, once the conversions of all inputs are over, which may run Python code: the output must be able to be the
+ * next one's input 0. */
+static int link_check(Link *link)
+{
+    Record *r = link->record;
+    const pl_op *op = r->op;
+    view_inputs(op, r);
     pl_call call = {.ctx = py_context, .attr = r->attr, .in = r->in, .pack = link->packs, .n_in = r->n_in,
                     .out = r->out, .n_out = op->n_out, .saved = r->saved, .n_saved = op->n_saved};
     const pl_status status = op->infer(&call);
@@ -413,6 +426,8 @@ static PyObject *chain(PyObject *self, PyObject *calls)
             goto done;
         }
     }
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (link_check(&links[i]) < 0) goto done;
     pl_tensor out = links[0].record->out[0];
     if (n > 1) status = pl_buffer_get(pl_tensor_bytes(&out), &scratch);
     if (status) {

@@ -1,8 +1,8 @@
 /* body_pack.h - the panels that products read weights from: 64 columns wide, blocks of 16 rows of units one below the
  * other. A unit is a float, two bfloat16 or four 8-bit numbers that lie next to each other along the inner dimension,
  * and zeros fill the last block. */
-#define PANEL_COLUMNS 64
-#define PANEL_ROWS 16
+#define PANEL_COLUMNS PL__PANEL_COLUMNS
+#define PANEL_ROWS PL__PANEL_ROWS
 
 /* Column j of the panel is x[j * x_row], already in units: squares are turned, bits stay as they are. */
 static void pack_columns(const float *x, int64_t x_row, int64_t columns, int64_t units, float *to)

@@ -31,6 +31,17 @@ typedef struct pl__regression {
 /* The norms that share a kernel. */
 enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
 
+/* Packed weights, see body_pack.h: columns of a panel, rows of one of its blocks. */
+enum { PL__PANEL_COLUMNS = 64, PL__PANEL_ROWS = 16 };
+
+/* What becomes of the sums of a product, by columns of one panel and rows from the first on: + bias, act, + residual. */
+typedef struct pl__panel_end {
+    int activation;
+    const float *bias, *residual;
+    int64_t residual_row, c_row;
+    float *c;
+} pl__panel_end;
+
 #define PL_SIMD_LIST(K)                                                                                       \
     /* y = act(x), n elements; x == y is allowed */                                                           \
     K(act_forward, (int act, const float *x, float *y, int64_t n))                                            \
@@ -88,6 +99,9 @@ enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
     /* panels of packed weights, see body_pack.h */                                                           \
     K(pack_columns, (const float *x, int64_t x_row, int64_t columns, int64_t units, float *to))               \
     K(pack_rows, (const float *x, int64_t x_row, int64_t rows, int64_t columns, int pairs, float *to))        \
+    /* rows of k floats, a_row apart, times the first `columns` columns of a panel */                         \
+    K(panel_product, (int64_t rows, int64_t k, const float *a, int64_t a_row, const float *panel,             \
+                      int64_t columns, const pl__panel_end *end))                                             \
     /* a weight's row to whole numbers: x = q scale, and the sum of q */                                      \
     K(quantize_weight, (const float *x, int64_t n, int8_t *q, float *scale, float *sum))                      \
     /* one block of queries of one sample, one head */                                                        \

@@ -116,8 +116,9 @@ class EncoderBlock(Module):
 
     @property
     def fuses(self):
-        """Whether ``calls`` is all that the block does: each sublayer is one operator, and nobody replaced ``forward``."""
-        own = type(self) is EncoderBlock and "forward" not in self.__dict__
+        """Whether ``calls`` is all that the block does: one operator a sublayer, and no replaced forward."""
+        kind = type(self)
+        own = (kind, kind.forward, kind.__call__) == _AS_WRITTEN and "forward" not in self.__dict__
         return own and self._fuses_attention and self._fuses_mlp
 
     def calls(self, offsets):
@@ -162,6 +163,9 @@ class EncoderBlock(Module):
             y = y.with_rows(ops.multiply(y.rows, scale))
         y = add_streams(x, self.dropout(y))
         return y if self.pre_norm else norm(y)
+
+
+_AS_WRITTEN = EncoderBlock, EncoderBlock.forward, EncoderBlock.__call__
 
 
 class Encoder(Module):

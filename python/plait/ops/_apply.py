@@ -125,7 +125,7 @@ def apply(op, inputs, attrs=None, key=0, counter=0):
 
 
 def _gather(inputs):
-    """Arrays and packs of a call, which inputs want a gradient, and whether the twin is due: all that floats is float64."""
+    """Arrays and packs of a call, which inputs want a gradient, and whether the twin is due: all floats are float64."""
     arrays, packs, want, double, single = [None] * len(inputs), None, 0, False, False
     recording = _mode.enabled
     for i, t in enumerate(inputs):
@@ -168,8 +168,7 @@ def chain(rows, calls):
         Inputs after the first one, and attributes. Output and first input have one shape, and nothing is random.
     """
     first, links = rows._data if isinstance(rows, Tensor) else rows, []
-    flags = first.flags
-    if first.dtype is F32 and flags.c_contiguous and flags.aligned:
+    if type(first) is np.ndarray and first.dtype is F32 and first.flags.c_contiguous and first.flags.aligned:
         for op, inputs, attrs in calls:
             arrays, packs, want, _ = _gather((rows, *inputs))
             if want:
