@@ -152,6 +152,8 @@ def main(argv=None):
     parser.add_argument("--busy", action="store_true", help="do not wait for an idle machine")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures, a JSON line a row")
     args = parser.parse_args(argv)
+    if args.words and not any(word in name for name in CASES for word in args.words):
+        parser.error(f"no case has {' or '.join(args.words)} in its name; there are {', '.join(CASES)}")
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     quiet = args.busy or wait_until_idle()
     rates, rows = Rates(args.threads), []

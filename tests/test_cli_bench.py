@@ -175,6 +175,7 @@ def test_what_others_take_is_a_share(monkeypatch, tmp_path):
     [
         (["--case", "vision"], "--case vision: no such case, expected one of image-1, "),
         (["--json", "absent/figures.json"], "absent/figures.json: no such folder"),
+        (["--json", "."], ".: a folder, expected a file to write"),
         (["--case", "adamw", "--precision", "bf16"], "--precision bf16: none of these cases has it"),
     ],
 )

@@ -61,6 +61,8 @@ def run(arguments):
         return
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"{arguments.json}: no such folder")  # now, and not after a minute
+    if arguments.json is not None and arguments.json.is_dir():
+        raise IsADirectoryError(f"{arguments.json}: a folder, expected a file to write")
     chosen = _chosen(CASES, arguments.case, arguments.precision)
     before = plait.get_num_threads()
     if arguments.threads is not None:

@@ -253,14 +253,18 @@ class Module:
         ------
         ValueError
             There is no ``Encoder`` in it; ``plait.checkpoint`` does the same for any function.
+        TypeError
+            `on` is no bool.
         """
+        if not isinstance(on, bool):
+            raise TypeError(f"set_checkpointing: on is {on!r}, expected True or False")
         encoders = [
             module for _, module in self.named_modules() if isinstance(getattr(module, "checkpoint", None), bool)
         ]
         if not encoders:
             raise ValueError(f"set_checkpointing: no nn.Encoder in this {type(self).__name__}; see plait.checkpoint")
         for module in encoders:
-            module.checkpoint = bool(on)
+            module.checkpoint = on
         return self
 
     def zero_grad(self) -> None:
@@ -273,7 +277,8 @@ class Module:
 
         Weights of linear layers are packed at once: in bfloat16, or in 8 bits with a scale for each output. Rows are
         rounded likewise on their way into a layer, to bfloat16, or to 8 bits with a scale for each row. Sums, norms,
-        softmax, residuals and results stay float32. Arrays are shared with this model, which stays as it is.
+        softmax, residuals and results stay float32. Arrays are shared with this model until one of the two is written
+        to: neither follows the other. A saved copy loads in float32.
 
         Parameters
         ----------

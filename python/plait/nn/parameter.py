@@ -56,7 +56,7 @@ class Parameter(Tensor):
     (array([6., 8.], dtype=float32), 2)
     """
 
-    __slots__ = ("_arena", "_buffer", "_master", "_valid", "pack", "version")
+    __slots__ = ("_arena", "_buffer", "_master", "_shared", "_valid", "pack", "version")
 
     def __init__(self, data, requires_grad: bool = True):
         data = np.asarray(data.data if isinstance(data, Tensor) else data)
@@ -70,6 +70,7 @@ class Parameter(Tensor):
         self._buffer = None  # gradient memory; its content counts when _valid
         self._valid = False
         self._arena = None  # values of the optimiser that gathered it
+        self._shared = False  # with a copy in another precision: whoever writes first takes an array of its own
         self._house(master)
 
     def _house(self, master):
@@ -84,7 +85,7 @@ class Parameter(Tensor):
         master[...] = self._master
         if self._valid:
             gradient[...] = self._buffer
-        self._buffer, self._arena = gradient, values
+        self._buffer, self._arena, self._shared = gradient, values, False
         self._unmap()
         if self.pack is not None:
             self.pack.spare()
@@ -102,6 +103,9 @@ class Parameter(Tensor):
         """Before the first write: pages of a mapped file are given back as long as they hold what the file holds."""
         if self.pack is not None:
             self.pack.mapped = False
+        if self._shared:
+            self._shared = False
+            self._house(self._master.copy())
 
     @contextlib.contextmanager
     def edit(self):
@@ -144,9 +148,16 @@ class Parameter(Tensor):
             self.pack.mapped = _in_a_file(array)
 
     def sharing(self, dtype: str) -> Parameter:
-        """A frozen parameter over the same array, packed in another dtype ("bf16" or "int8")."""
+        """A frozen parameter of the same value, packed in another dtype ("bf16" or "int8").
+
+        Over the same array until one of the two is written to, or over a copy where an optimiser writes already.
+        """
         twin = Parameter(np.empty(0, np.float32), requires_grad=False)
-        twin._house(self._master)
+        if self._arena is not None:
+            twin._house(self._master.copy())
+        else:
+            twin._house(self._master)
+            self._shared = twin._shared = True
         twin.pack = None
         if self.ndim >= 2:
             twin.pack = _core.Pack()

@@ -1,0 +1,107 @@
+"""A copy in another precision and the model that it was made from: neither follows the other."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import plait
+from plait import _core
+
+PRECISIONS = [p for p in ("bf16", "int8") if _core.has(p)]
+PICTURES = np.random.default_rng(0).random((4, 32, 32)).astype(np.float32)
+TEXTS = ["latin small letter a", "greek small letter omega"]
+each = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def model(seed=0):
+    made = plait.create_model("glyph-tiny", seed=seed)
+    made.tokenizer = plait.data.WordTokenizer.train(TEXTS, min_count=1)
+    return made
+
+
+def seen(m):
+    return np.concatenate([m.encode_image(PICTURES), m.encode_text(TEXTS)])
+
+
+def step(m, optimizer):
+    m.train()
+    plait.ops.mean(plait.ops.power(m.encode_image(PICTURES) - 0.1, 2)).backward()
+    optimizer.step()
+    m.eval()
+
+
+def trained_before(m):
+    optimizer = plait.optim.AdamW(m, lr=3e-2)
+    step(m, optimizer)
+    return lambda: step(m, optimizer)
+
+
+def trained_after(m):
+    return lambda: step(m, plait.optim.AdamW(m, lr=3e-2))
+
+
+def loaded_into(m):
+    return lambda: m.load_state_dict(model(1).state_dict())
+
+
+def assigned(m):
+    return lambda: m.image.encoder.norm.bias.assign(np.ones(m.image.encoder.norm.bias.shape, np.float32))
+
+
+def edited(m):
+    def change():
+        with m.image.encoder.blocks[0].mlp.fc1.weight.edit() as weight:
+            weight += 1
+
+    return change
+
+
+CHANGES = [trained_before, trained_after, loaded_into, assigned, edited]
+
+
+@each
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_does_not_follow_the_model(change, precision, tmp_path):
+    original = model().eval()
+    run = change(original)
+    quick = original.to(precision)
+    before, plain = seen(quick), seen(original)
+    run()
+    assert not np.array_equal(seen(original), plain)
+    np.testing.assert_array_equal(seen(quick), before)
+    np.testing.assert_array_equal(seen(copy.deepcopy(quick)), before)
+    np.testing.assert_array_equal(seen(pickle.loads(pickle.dumps(quick))), before)
+    quick.save(tmp_path / "saved")
+    again = plait.load(tmp_path / "saved")
+    assert again.precision == "f32"
+    np.testing.assert_array_equal(seen(again.to(precision)), before)
+
+
+@each
+def test_the_model_does_not_follow_a_copy(precision):
+    original, other = model().eval(), model(1).eval()
+    plain = seen(original)
+    quick = original.to(precision)
+    quick.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(seen(original), plain)
+    np.testing.assert_array_equal(seen(quick), seen(other.to(precision)))
+
+
+@each
+def test_two_copies_share_one_array_until_somebody_writes(precision):
+    original = model().eval()
+    first, second = original.to(precision), original.to(precision)
+    weights = [m.image.encoder.blocks[0].mlp.fc1.weight for m in (original, first, second)]
+    assert all(np.shares_memory(weights[0].data, w.data) for w in weights)
+    want = seen(first)
+    weights[2].assign(np.zeros(weights[2].shape, np.float32))
+    assert not np.shares_memory(weights[0].data, weights[2].data)
+    np.testing.assert_array_equal(seen(first), want)
+
+
+@pytest.mark.parametrize("on", ["no", 1, None])
+def test_checkpointing_is_switched_by_a_bool(on):
+    with pytest.raises(TypeError, match="set_checkpointing: on is"):
+        model().set_checkpointing(on)
