@@ -112,8 +112,8 @@ def main(argv=None):
         return show(cases)
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads are at least 1")
-    if not 0 < args.seconds < 3600:
-        parser.error(f"--seconds is {args.seconds}, expected more than 0 and less than 3600")
+    if not 0 <= args.seconds < 3600:
+        parser.error(f"--seconds is {args.seconds}, expected 0 or more and less than 3600")
     used = idle.others()
     if used > idle.LIMIT:
         text = f"other processes use {used:.1f} cores"
