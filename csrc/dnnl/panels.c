@@ -65,8 +65,8 @@ void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packe
 {
     work w = {.simd = ctx->simd, .p = p, .packed = packed, .few = p->m <= FEW_ROWS};
     w.panels = (p->n + PANEL - 1) / PANEL;
-    const int64_t fit = BLOCK_FLOATS / (p->k + 1) / 6 * 6; /* the kernel takes six rows at a time, up to 48 */
-    w.rows = fit < 6 ? 6 : fit > 48 ? 48 : fit;
+    const int64_t fit = BLOCK_FLOATS / (p->k + 1) / 6 * 6; /* six rows share registers */
+    w.rows = fit < 6 ? 6 : fit > PL__PANEL_GROUP ? PL__PANEL_GROUP : fit;
     const int64_t tasks = w.few ? w.panels : (p->m + w.rows - 1) / w.rows;
     const double ns = 0.02 * (double)p->m * (double)p->n * (double)p->k;
     pl__parallel_ranges(ctx, tasks, pl__grain(ns / (double)tasks), run_range, &w);

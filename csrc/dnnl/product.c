@@ -167,9 +167,9 @@ static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int 
     return PL_STATUS_OK;
 }
 
-/* Below AVX-512 oneDNN multiplies float32 without a pack with a kernel whose rounding depends on the number of rows and threads. It
- * does not when it runs on one thread, on blocks of rows whose number is a multiple of 24 and at most 192 (measured:
- * 11 shapes, 1 to 2,048 rows). So threads share blocks there, and a row's bits do not depend on its mates. */
+/* Without a pack, below AVX-512: oneDNN's kernel rounds by the number of rows and threads there, unless it runs on one
+ * thread, on blocks of rows whose number is a multiple of 24 and at most 192 (measured: 11 shapes, 1 to 2,048 rows). So
+ * threads share blocks there, and a row's bits do not depend on its mates. */
 #define BLOCK_ROWS 192
 #define BLOCK_UNIT 24
 

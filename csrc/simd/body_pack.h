@@ -1,15 +1,13 @@
 /* body_pack.h - the panels that products read weights from: 64 columns wide, blocks of 16 rows of units one below the
  * other. A unit is a float, two bfloat16 or four 8-bit numbers that lie next to each other along the inner dimension,
  * and zeros fill the last block. */
-#define PANEL_COLUMNS PL__PANEL_COLUMNS
-#define PANEL_ROWS PL__PANEL_ROWS
 
 /* Column j of the panel is x[j * x_row], already in units: squares are turned, bits stay as they are. */
 static void pack_columns(const float *x, int64_t x_row, int64_t columns, int64_t units, float *to)
 {
-    for (int64_t u = 0; u < units; u += PANEL_ROWS, to += PANEL_ROWS * PANEL_COLUMNS)
-        for (int64_t j = 0; j < PANEL_COLUMNS; j += PL_VL)
-            for (int64_t i = 0; i < PANEL_ROWS; i += PL_VL) {
+    for (int64_t u = 0; u < units; u += PL__PANEL_ROWS, to += PL__PANEL_ROWS * PL__PANEL_COLUMNS)
+        for (int64_t j = 0; j < PL__PANEL_COLUMNS; j += PL_VL)
+            for (int64_t i = 0; i < PL__PANEL_ROWS; i += PL_VL) {
                 const int64_t left = units - u - i < 0 ? 0 : units - u - i, have = columns - j;
                 const float *from = x + j * x_row + u + i;
                 vf square[PL_VL];
@@ -22,21 +20,21 @@ static void pack_columns(const float *x, int64_t x_row, int64_t columns, int64_t
                 }
                 transpose_square(square);
 #pragma GCC unroll 16
-                for (int c = 0; c < PL_VL; c++) vstore(to + (i + c) * PANEL_COLUMNS + j, square[c]);
+                for (int c = 0; c < PL_VL; c++) vstore(to + (i + c) * PL__PANEL_COLUMNS + j, square[c]);
             }
 }
 
 /* Row k of the panel is x[k * x_row], floats, to be taken two at a time with `pairs`. */
 static void pack_rows(const float *x, int64_t x_row, int64_t rows, int64_t columns, int pairs, float *to)
 {
-    const int64_t step = PANEL_ROWS * (pairs ? 2 : 1);
-    for (int64_t k = 0; k < rows; k += step, to += PANEL_ROWS * PANEL_COLUMNS) {
+    const int64_t step = PL__PANEL_ROWS * (pairs ? 2 : 1);
+    for (int64_t k = 0; k < rows; k += step, to += PL__PANEL_ROWS * PL__PANEL_COLUMNS) {
         const int64_t n = rows - k < step ? rows - k : step;
-        if (n < step || columns < PANEL_COLUMNS) memset(to, 0, PANEL_ROWS * PANEL_COLUMNS * sizeof *to);
+        if (n < step || columns < PL__PANEL_COLUMNS) memset(to, 0, PL__PANEL_ROWS * PL__PANEL_COLUMNS * sizeof *to);
         if (pairs)
-            pair_rows_up(x + k * x_row, x_row, n, columns, 1.0f, to, PANEL_COLUMNS);
+            pair_rows_up(x + k * x_row, x_row, n, columns, 1.0f, to, PL__PANEL_COLUMNS);
         else
-            copy_rows(x + k * x_row, x_row, n, columns, 1.0f, to, PANEL_COLUMNS);
+            copy_rows(x + k * x_row, x_row, n, columns, 1.0f, to, PL__PANEL_COLUMNS);
     }
 }
 

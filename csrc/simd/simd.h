@@ -31,10 +31,11 @@ typedef struct pl__regression {
 /* The norms that share a kernel. */
 enum { PL__NORM_LAYER, PL__NORM_RMS, PL__NORM_L2 };
 
-/* Packed weights, see body_pack.h: columns of a panel, rows of one of its blocks. */
-enum { PL__PANEL_COLUMNS = 64, PL__PANEL_ROWS = 16 };
+/* Packed weights, see body_pack.h: columns of a panel, rows of one of its blocks, and how many rows are multiplied with
+ * one at a time. */
+enum { PL__PANEL_COLUMNS = 64, PL__PANEL_ROWS = 16, PL__PANEL_GROUP = 48 };
 
-/* What becomes of the sums of a product, by columns of one panel and rows from the first on: + bias, act, + residual. */
+/* What becomes of the sums of a product, by columns of a panel and rows from the first on: + bias, act, + residual. */
 typedef struct pl__panel_end {
     int activation;
     const float *bias, *residual;
@@ -135,8 +136,8 @@ typedef struct pl__panel_end {
        s[i, diagonal + i] (none: -1); stats are maxima and, `stats` behind them, 1 / sums;                 \
        moments[i] = d loss / d log scale of row i */                                                       \
     K(nce_back, (const float *s, float *g, int64_t rows, int64_t cols, int64_t row, float scale,           \
-                 float weight, float smoothing, float shift, const float *row_stats, const float *col_stats,        \
-                 int64_t stats, int64_t diagonal, double *moments))                                                       \
+                 float weight, float smoothing, float shift, const float *row_stats,                       \
+                 const float *col_stats, int64_t stats, int64_t diagonal, double *moments))                \
     /* a row of logits: maximum, sum of exp(x - maximum), and with `smooth` the sum of weight (maximum - x) */\
     K(cross_entropy_row, (const float *x, int64_t n, const float *weight, int smooth, float *max, float *sum,\
                           float *below))                                                                   \

@@ -86,7 +86,7 @@ class Parameter(Tensor):
         if self._valid:
             gradient[...] = self._buffer
         self._buffer, self._arena, self._shared = gradient, values, False
-        self._unmap()
+        self._before_writing()
         if self.pack is not None:
             self.pack.spare()
         self._house(master)
@@ -99,8 +99,8 @@ class Parameter(Tensor):
         if self.pack is not None:
             self.pack.renew(self.version)
 
-    def _unmap(self):
-        """Before the first write: pages of a mapped file are given back as long as they hold what the file holds."""
+    def _before_writing(self):
+        """Pages of a mapped file are given back only while they hold what the file holds; a shared array stays as it is."""
         if self.pack is not None:
             self.pack.mapped = False
         if self._shared:
@@ -110,7 +110,7 @@ class Parameter(Tensor):
     @contextlib.contextmanager
     def edit(self):
         """The writable array, inside a ``with`` block."""
-        self._unmap()
+        self._before_writing()
         try:
             yield self._master
         finally:
@@ -127,7 +127,7 @@ class Parameter(Tensor):
             The value is not floating.
         """
         value = self._fitting("assign", "value", value)
-        self._unmap()
+        self._before_writing()
         self._master[...] = value
         self.touch()
 
