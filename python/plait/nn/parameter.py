@@ -100,7 +100,7 @@ class Parameter(Tensor):
             self.pack.renew(self.version)
 
     def _before_writing(self):
-        """Pages of a mapped file are given back only while they hold what the file holds; a shared array stays as it is."""
+        """Pages of a mapped file are given back while they hold what the file holds, and a shared array stays."""
         if self.pack is not None:
             self.pack.mapped = False
         if self._shared:
