@@ -133,6 +133,47 @@ def test_gradients_of_encoders_stay_close_to_float32(options):
 
 
 @needs_bf16
+@pytest.mark.parametrize("widths, heads", [((20, 15), 4), ((48, 64), 2), ((3, 5), 1)])
+def test_gradients_of_cross_attention_stay_close_to_float32(widths, heads):
+    """Heads of odd and even widths, absent contexts, samples of more keys than a block of them."""
+    rng = np.random.default_rng(sum(widths))
+    block = nn.CrossModalBlock(widths, heads=1 if widths[1] % heads else heads)
+    offsets = [0, 3, 3, 24, 25], [0, 0, 11, 270, 283]
+    rows = [rng.standard_normal((o[-1], w), dtype=np.float32) for o, w in zip(offsets, widths, strict=True)]
+    results = {}
+    for precision in ("f32", "bf16"):
+        block.train(precision=precision)
+        block.zero_grad()
+        tensors = [Tensor(r, requires_grad=True) for r in rows]
+        outs = block(*[plait.Stream(t, o) for t, o in zip(tensors, offsets, strict=True)])
+        sum((y.rows * np.cos(np.arange(y.rows.data.size, dtype=np.float32)).reshape(y.rows.shape)).sum() for y in outs).backward()
+        results[precision] = [
+            *(y.rows.data.copy() for y in outs),
+            *(t.grad for t in tensors),
+            *(p.grad.copy() for p in block.parameters()),
+        ]
+    for exact, got in zip(results["f32"], results["bf16"], strict=True):
+        assert np.linalg.norm(exact - got) < 0.03 * np.linalg.norm(exact) + 1e-4
+    assert not np.array_equal(results["f32"][0], results["bf16"][0])
+
+
+@needs_bf16
+def test_activations_are_kept_in_bfloat16():
+    """Of an encoder of width w, forward keeps 8 w numbers of 2 bytes a row, and the sums of residuals in float32."""
+    rng = np.random.default_rng(0)
+    model = nn.Encoder(6, 256, 4)
+    stream = plait.Stream(rng.standard_normal((4096, 256), dtype=np.float32), np.arange(0, 4097, 64))
+    kept = {}
+    for precision in ("f32", "bf16"):
+        model.train(precision=precision)
+        before = _core.counters()["pool_used_bytes"]
+        y = model(stream)
+        kept[precision] = _core.counters()["pool_used_bytes"] - before
+        del y
+    assert kept["bf16"] < 0.65 * kept["f32"], kept
+
+
+@needs_bf16
 def test_fit_learns_in_bfloat16_what_it_learns_in_float32():
     losses = {}
     for precision in ("f32", "bf16"):

@@ -39,12 +39,18 @@ void pl__normed_free(pl__normed *n)
     pl__rounded_free(&n->rounded);
 }
 
-void pl__sublayer_norm_again(const pl__sublayer *s, const float *x, float *y)
+pl_status pl__sublayer_normed_again(const pl__sublayer *s, bool half, const float *x, pl__normed *to)
 {
+    pl__sublayer again = *s;
+    again.mean = again.rstd = NULL; /* kept already */
+    if (half) return pl__sublayer_normed(&again, PL_DTYPE_BF16, x, to);
+    *to = (pl__normed){0};
+    PL__CHECK(pl__scratch(&to->y, (size_t)(s->rows * s->width), sizeof *to->y));
     if (s->rms)
-        pl__rms_norm_again(s->ctx, s->rows, s->width, x, s->weight, s->rstd, y);
+        pl__rms_norm_again(s->ctx, s->rows, s->width, x, s->weight, s->rstd, to->y);
     else
-        pl__layer_norm_again(s->ctx, s->rows, s->width, x, s->weight, s->bias, s->mean, s->rstd, y);
+        pl__layer_norm_again(s->ctx, s->rows, s->width, x, s->weight, s->bias, s->mean, s->rstd, to->y);
+    return PL_STATUS_OK;
 }
 
 void pl__sublayer_join(const pl__sublayer *s, const float *x, const float *branch, float *y)

@@ -29,7 +29,8 @@ typedef struct pl__normed {
 } pl__normed;
 pl_status pl__sublayer_normed(const pl__sublayer *s, pl_dtype dtype, const float *x, pl__normed *to);
 void pl__normed_free(pl__normed *n);
-void pl__sublayer_norm_again(const pl__sublayer *s, const float *x, float *y); /* from the saved statistics */
+/* The same once more in backward: `y`, from the saved statistics, or `rounded` to bfloat16. */
+pl_status pl__sublayer_normed_again(const pl__sublayer *s, bool half, const float *x, pl__normed *to);
 /* y = x + drop(branch); y == branch is allowed. */
 void pl__sublayer_join(const pl__sublayer *s, const float *x, const float *branch, float *y);
 /* dbranch = mask of the dropout * dy. */

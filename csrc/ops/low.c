@@ -21,14 +21,19 @@ void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to
     pl__parallel_ranges(ctx, to->rows, pl__grain(ROUND_NS * (double)to->width), round_range, &r);
 }
 
+void pl__rounded_clear(const pl__rounded *r)
+{
+    const int64_t row = r->width * (r->dtype == PL_DTYPE_BF16 ? 2 : 1);
+    memset((char *)r->data + r->rows * row, 0, (size_t)((pl__rounded_rows(r->rows) - r->rows) * row));
+}
+
 pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__rounded *to)
 {
-    const int64_t all = (rows + 7) & ~(int64_t)7;
-    const size_t size = dtype == PL_DTYPE_BF16 ? 2 : 1, used = (size_t)(rows * width) * size;
+    const int64_t all = pl__rounded_rows(rows);
     pl_status status;
     *to = (pl__rounded){.dtype = dtype, .rows = rows, .width = width};
-    PL__TRY(pl__scratch(&to->data, (size_t)(all * width), size));
-    memset((char *)to->data + used, 0, (size_t)(all * width) * size - used);
+    PL__TRY(pl__scratch(&to->data, (size_t)(all * width), dtype == PL_DTYPE_BF16 ? 2 : 1));
+    pl__rounded_clear(to);
     if (dtype == PL_DTYPE_S8) PL__TRY(pl__scratch(&to->scales, (size_t)all * 2, sizeof *to->scales));
     return PL_STATUS_OK;
 done:
@@ -57,8 +62,7 @@ typedef struct activating {
     const pl_simd *simd;
     int activation;
     const uint16_t *x;
-    float *dy;
-    uint16_t *dx, *h;
+    uint16_t *dy, *h;
 } activating;
 
 static void activate_range(void *arg, int64_t begin, int64_t end)
@@ -76,12 +80,13 @@ static void activate_range(void *arg, int64_t begin, int64_t end)
 static void activate_back_range(void *arg, int64_t begin, int64_t end)
 {
     const activating *a = arg;
-    float x[CHUNK], h[CHUNK];
+    float x[CHUNK], dy[CHUNK], h[CHUNK];
     for (int64_t i = begin; i < end; i += CHUNK) {
         const int64_t n = end - i < CHUNK ? end - i : CHUNK;
         a->simd->from_bf16(a->x + i, x, n);
-        a->simd->act_backward(a->activation, x, a->dy + i, a->dy + i, h, n);
-        a->simd->to_bf16(a->dy + i, a->dx + i, n);
+        a->simd->from_bf16(a->dy + i, dy, n);
+        a->simd->act_backward(a->activation, x, dy, dy, h, n);
+        a->simd->to_bf16(dy, a->dy + i, n);
         a->simd->to_bf16(h, a->h + i, n);
     }
 }
@@ -94,11 +99,46 @@ void pl__activation_bf16(const pl_context *ctx, int activation, const uint16_t *
     pl__parallel_ranges(ctx, to->rows * to->width, activation_grain(), activate_range, &a);
 }
 
-void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, float *dy, const pl__rounded *dx,
+void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, const pl__rounded *dy,
                               const pl__rounded *h)
 {
-    activating a = {.simd = ctx->simd, .activation = activation, .x = x, .dy = dy, .dx = dx->data, .h = h->data};
+    activating a = {.simd = ctx->simd, .activation = activation, .x = x, .dy = dy->data, .h = h->data};
     pl__parallel_ranges(ctx, h->rows * h->width, activation_grain(), activate_back_range, &a);
+}
+
+typedef struct summing {
+    const pl_simd *simd;
+    const pl__rounded *x;
+    float *out;
+    bool accumulate;
+} summing;
+
+#define SUM_ROWS 16 /* that are float32 in the first-level cache only */
+#define SUM_COLUMNS 128
+
+static void sum_columns(void *arg, int64_t begin, int64_t end)
+{
+    const summing *s = arg;
+    const int64_t rows = s->x->rows, width = s->x->width;
+    float block[SUM_ROWS * SUM_COLUMNS];
+    for (int64_t c = begin; c < end; c += SUM_COLUMNS) {
+        const int64_t n = end - c < SUM_COLUMNS ? end - c : SUM_COLUMNS;
+        if (!s->accumulate) memset(s->out + c, 0, (size_t)n * sizeof *s->out);
+        for (int64_t i = 0; i < rows; i += SUM_ROWS) {
+            const int64_t m = rows - i < SUM_ROWS ? rows - i : SUM_ROWS;
+            for (int64_t r = 0; r < m; r++)
+                s->simd->from_bf16((const uint16_t *)s->x->data + (i + r) * width + c, block + r * SUM_COLUMNS, n);
+            s->simd->column_sums(block, m, SUM_COLUMNS, 0, n, s->out + c, true);
+        }
+    }
+}
+
+/* Threads share the columns, as in pl__column_sums. */
+void pl__column_sums_rounded(const pl_context *ctx, const pl__rounded *x, float *out, bool accumulate)
+{
+    summing s = {.simd = ctx->simd, .x = x, .out = out, .accumulate = accumulate};
+    const int64_t grain = pl__grain(0.15 * (double)x->rows);
+    pl__parallel_ranges(ctx, x->width, (grain + SUM_COLUMNS - 1) / SUM_COLUMNS * SUM_COLUMNS, sum_columns, &s);
 }
 
 typedef struct finishing {

@@ -12,16 +12,19 @@ typedef struct pl__rounded {
     float *scales; /* 8 bits only: scale and low of each row */
 } pl__rounded;
 
+static inline int64_t pl__rounded_rows(int64_t rows) { return (rows + 7) & ~(int64_t)7; }
+
 /* Scratch of the pool, for pl__rounded_set; pl__rounded_of fills it from x. */
 pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__rounded *to);
 pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, int64_t width, const float *x,
                          pl__rounded *to);
 void pl__rounded_free(pl__rounded *r);
+void pl__rounded_clear(const pl__rounded *r); /* zeros in the rows behind the last one, for sums over rows */
 void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to);
 /* bfloat16: to = act(x). */
 void pl__activation_bf16(const pl_context *ctx, int activation, const uint16_t *x, const pl__rounded *to);
-/* bfloat16: h = act(x), and dy becomes the gradient of x, rounded in `dx` as well. */
-void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, float *dy, const pl__rounded *dx,
+/* bfloat16: h = act(x), and dy becomes the gradient of x. */
+void pl__activation_back_bf16(const pl_context *ctx, int activation, const uint16_t *x, const pl__rounded *dy,
                               const pl__rounded *h);
 /* norm.c: the norm of rows, rounded; kind as in simd.h. */
 pl_status pl__norm_rounded(const pl_context *ctx, int kind, int64_t rows, int64_t width, const float *x,
@@ -49,9 +52,11 @@ pl_status pl__linear_run(const pl_context *ctx, pl__product *p);
 pl_status pl__linear_low(const pl_context *ctx, pl_dtype dtype, pl__product *p); /* of that dtype, not float32 */
 /* The same, A being in `x`. The result goes to `to`, rounded the same way, where that is not NULL. */
 pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, const pl__rounded *to);
-/* shared.c: dx (+)= dy w and dw (+)= dy^T x in bfloat16. */
+/* shared.c: dx (+)= dy w in bfloat16, or in `to`, and dw (+)= dy^T x. */
 pl_status pl__dx_rounded(const pl_context *ctx, const float *weight, pl_pack *pack, int64_t width_in,
-                         const pl__rounded *dy, float *dx, bool add);
+                         const pl__rounded *dy, float *dx, bool add, const pl__rounded *to);
 pl_status pl__dw_rounded(const pl_context *ctx, const pl__rounded *dy, const pl__rounded *x, float *dweight, bool add);
+/* out[j] (+)= sum over rows of x, which are bfloat16. */
+void pl__column_sums_rounded(const pl_context *ctx, const pl__rounded *x, float *out, bool accumulate);
 
 #endif

@@ -14,7 +14,7 @@ pl_status pl__mlp_infer_pre(const pl_call *call, int64_t rows, int64_t hidden, i
         return PL_STATUS_OK;
     }
     const bool low = packs_dtype(call, w1) == PL_DTYPE_BF16;
-    return pl__shape2(pre, low ? PL_DTYPE_BF16 : PL_DTYPE_F32, low ? (rows + 7) & ~(int64_t)7 : rows, hidden);
+    return pl__shape2(pre, low ? PL_DTYPE_BF16 : PL_DTYPE_F32, low ? pl__rounded_rows(rows) : rows, hidden);
 }
 
 pl_dtype pl__mlp_dtype(const pl_call *call, int w1, const pl_tensor *pre)
@@ -66,31 +66,28 @@ done:
     return status;
 }
 
-static pl_status backward_bf16(const pl_context *ctx, const pl__mlp *m, const float *x, const uint16_t *pre,
-                               const float *dy, const pl__mlp_gradients *g)
+static pl_status backward_bf16(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
+                               const uint16_t *pre, const float *dy, const pl__mlp_gradients *g)
 {
     pl_status status;
-    float *dpre = NULL;
     pl__rounded rx = {0}, rdy = {0}, rh = {0}, rdpre = {0};
     PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, m->rows, m->width_out, dy, &rdy));
     PL__TRY(pl__rounded_get(PL_DTYPE_BF16, m->rows, m->hidden, &rh));
     if (g->dx || g->d[0] || g->d[1]) {
         PL__TRY(pl__rounded_get(PL_DTYPE_BF16, m->rows, m->hidden, &rdpre));
-        PL__TRY(pl__scratch(&dpre, (size_t)(m->rows * m->hidden), sizeof *dpre));
-        PL__TRY(pl__dx_rounded(ctx, m->w2, m->pack2, m->hidden, &rdy, dpre, false));
-        pl__activation_back_bf16(ctx, m->activation, pre, dpre, &rdpre, &rh);
+        PL__TRY(pl__dx_rounded(ctx, m->w2, m->pack2, m->hidden, &rdy, NULL, false, &rdpre));
+        pl__activation_back_bf16(ctx, m->activation, pre, &rdpre, &rh);
     } else
         pl__activation_bf16(ctx, m->activation, pre, &rh);
     if (g->d[2]) PL__TRY(pl__dw_rounded(ctx, &rdy, &rh, g->d[2], g->add[2]));
     if (g->d[3]) pl__column_sums(ctx, dy, m->rows, m->width_out, g->d[3], g->add[3]);
-    if (g->dx) PL__TRY(pl__dx_rounded(ctx, m->w1, m->pack1, m->width, &rdpre, g->dx, g->add_dx));
+    if (g->dx) PL__TRY(pl__dx_rounded(ctx, m->w1, m->pack1, m->width, &rdpre, g->dx, g->add_dx, NULL));
     if (g->d[0]) {
-        PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, m->rows, m->width, x, &rx));
-        PL__TRY(pl__dw_rounded(ctx, &rdpre, &rx, g->d[0], g->add[0]));
+        if (!rounded) PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, m->rows, m->width, x, &rx));
+        PL__TRY(pl__dw_rounded(ctx, &rdpre, rounded ? rounded : &rx, g->d[0], g->add[0]));
     }
-    if (g->d[1]) pl__column_sums(ctx, dpre, m->rows, m->hidden, g->d[1], g->add[1]);
+    if (g->d[1]) pl__column_sums_rounded(ctx, &rdpre, g->d[1], g->add[1]);
 done:
-    pl_buffer_put(dpre);
     pl__rounded_free(&rdpre);
     pl__rounded_free(&rh);
     pl__rounded_free(&rdy);
@@ -98,10 +95,10 @@ done:
     return status;
 }
 
-pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const void *pre, const float *dy,
-                           const pl__mlp_gradients *g)
+pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
+                           const void *pre, const float *dy, const pl__mlp_gradients *g)
 {
-    if (m->dtype == PL_DTYPE_BF16) return backward_bf16(ctx, m, x, pre, dy, g);
+    if (m->dtype == PL_DTYPE_BF16) return backward_bf16(ctx, m, x, rounded, pre, dy, g);
     pl_status status;
     const int64_t n = m->rows * m->hidden;
     float *h = NULL, *dpre = NULL;

@@ -29,7 +29,7 @@ pl_dtype pl__mlp_dtype(const pl_call *call, int w1, const pl_tensor *pre);
 /* y = mlp(x) [+ residual]; `pre` is kept unless NULL. x may come rounded to m->dtype, and is NULL then. */
 pl_status pl__mlp_forward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
                           const float *residual, void *pre, float *y);
-pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const void *pre, const float *dy,
-                           const pl__mlp_gradients *g);
+pl_status pl__mlp_backward(const pl_context *ctx, const pl__mlp *m, const float *x, const pl__rounded *rounded,
+                           const void *pre, const float *dy, const pl__mlp_gradients *g);
 
 #endif

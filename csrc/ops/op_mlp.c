@@ -60,7 +60,7 @@ static pl_status backward(const pl_call *call)
     const pl__mlp m = view_of(call);
     pl__mlp_gradients g = {.dx = call->din[X].data, .add_dx = pl__adds(call, X)};
     for (int i = 0; i < 4; i++) g.d[i] = call->din[W1 + i].data, g.add[i] = pl__adds(call, W1 + i);
-    return pl__mlp_backward(call->ctx, &m, call->in[X].data, call->saved[PRE].data, call->dout[0].data, &g);
+    return pl__mlp_backward(call->ctx, &m, call->in[X].data, NULL, call->saved[PRE].data, call->dout[0].data, &g);
 }
 
 const pl_op pl_op_mlp = {"mlp", sizeof(pl_attr_mlp), ports, N_IN, 1, N_SAVED, infer, forward, backward, 0};

@@ -82,7 +82,8 @@ static pl_status backward(const pl_call *call)
     const pl__mlp m = mlp_of(call);
     const float *x = call->in[X].data, *dy = call->dout[0].data, *dbranch;
     const size_t n = (size_t)(s.rows * s.width);
-    float *dx = call->din[X].data, *normed = NULL, *dnormed = NULL, *dsum = NULL, *masked = NULL;
+    float *dx = call->din[X].data, *dnormed = NULL, *dsum = NULL, *masked = NULL;
+    pl__normed normed = {0};
     float *dw = call->din[NORM_W].data, *db = call->din[NORM_B].data;
     pl__mlp_gradients g = {0};
     pl_status status = PL_STATUS_OK;
@@ -101,23 +102,23 @@ static pl_status backward(const pl_call *call)
         dbranch = masked;
     }
     if (s.pre_norm) {
-        PL__TRY(pl__scratch(&normed, n, sizeof *normed));
         PL__TRY(pl__scratch(&dnormed, n, sizeof *dnormed));
-        pl__sublayer_norm_again(&s, x, normed);
+        PL__TRY(pl__sublayer_normed_again(&s, m.dtype == PL_DTYPE_BF16, x, &normed));
         g.dx = dx || dw || db ? dnormed : NULL;
-        PL__TRY(pl__mlp_backward(s.ctx, &m, normed, call->saved[PRE].data, dbranch, &g));
+        PL__TRY(pl__mlp_backward(s.ctx, &m, normed.y, normed.y ? NULL : &normed.rounded, call->saved[PRE].data, dbranch,
+                                 &g));
         if (g.dx)
             PL__TRY(pl__sublayer_norm_backward(&s, x, dnormed, dy, dx, pl__adds(call, X), dw, pl__adds(call, NORM_W),
                                                db, pl__adds(call, NORM_B)));
     } else {
         if (dx) pl__copy_or_add(s.ctx, dy, dx, (int64_t)n, pl__adds(call, X));
         g.dx = dx, g.add_dx = true;
-        PL__TRY(pl__mlp_backward(s.ctx, &m, x, call->saved[PRE].data, dbranch, &g));
+        PL__TRY(pl__mlp_backward(s.ctx, &m, x, NULL, call->saved[PRE].data, dbranch, &g));
     }
 done:
     pl_buffer_put(masked);
     pl_buffer_put(dnormed);
-    pl_buffer_put(normed);
+    pl__normed_free(&normed);
     pl_buffer_put(dsum);
     return status;
 }

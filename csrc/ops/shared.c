@@ -44,10 +44,12 @@ static pl__product dw_product(int64_t rows, int64_t width_in, int64_t width_out,
 }
 
 pl_status pl__dx_rounded(const pl_context *ctx, const float *weight, pl_pack *pack, int64_t width_in,
-                         const pl__rounded *dy, float *dx, bool add)
+                         const pl__rounded *dy, float *dx, bool add, const pl__rounded *to)
 {
     pl__product p = dx_product(dy->rows, width_in, dy->width, weight, pack, NULL, dx, add);
-    return pl__linear_rounded(ctx, &p, dy, NULL);
+    PL__CHECK(pl__linear_rounded(ctx, &p, dy, to));
+    if (to) pl__rounded_clear(to);
+    return PL_STATUS_OK;
 }
 
 pl_status pl__dw_rounded(const pl_context *ctx, const pl__rounded *dy, const pl__rounded *x, float *dweight, bool add)
@@ -65,7 +67,7 @@ static pl_status backward_bf16(const pl_context *ctx, int64_t rows, int64_t widt
     pl_status status;
     pl__rounded r = {0}, rx = {0};
     PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_out, dy, &r));
-    if (dx) PL__TRY(pl__dx_rounded(ctx, weight, pack, width_in, &r, dx, add_dx));
+    if (dx) PL__TRY(pl__dx_rounded(ctx, weight, pack, width_in, &r, dx, add_dx, NULL));
     if (dweight) {
         PL__TRY(pl__rounded_of(ctx, PL_DTYPE_BF16, rows, width_in, x, &rx));
         PL__TRY(pl__dw_rounded(ctx, &r, &rx, dweight, add_dw));

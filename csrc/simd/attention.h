@@ -20,10 +20,11 @@ typedef struct pl__attention {
     const int64_t *q_begin, *q_end;   /* (samples) */
     const int64_t *kv_begin, *kv_end; /* (segments) */
     const int64_t *kv_length, *kv_index; /* (samples) or NULL */
-    const float *q, *k, *v;
+    const void *q, *k, *v; /* float, or bfloat16 where `half` says so */
     int64_t q_row, k_row, v_row;
     float scale;
     bool bf16;                          /* operands of products are rounded to bfloat16; all else is float32 */
+    bool half;                          /* with bf16: rows that are read and written are bfloat16, gradients too */
     bool causal;                        /* aligned at the ends: query i sees keys j <= i + (Tk - Tq) */
     const int64_t *q_time, *kv_time;    /* with causal, in place of positions: kv_time <= q_time; one a row, or NULL */
     double dropout;                     /* on the weights; the mask depends on (key, counter, row of q, head, j) */
@@ -41,20 +42,20 @@ typedef struct pl__attention {
 
 /* What forward leaves. lse: log of the sum of e^score, (rows, heads), infinity where no key is seen; NULL: not kept. */
 typedef struct pl__attention_result {
-    float *out;
+    void *out;
     int64_t out_row;
-    float *copy; /* a second, dense copy of out (rows, heads * dv), or NULL */
+    float *copy; /* a second, dense copy of out (rows, heads * dv), or NULL; not with `half` */
     float *lse;
 } pl__attention_result;
 
-/* Gradients; NULL = not wanted. `add`: to what is there. */
+/* Gradients; NULL = not wanted. `add`: to what is there; not with `half`. */
 typedef struct pl__attention_gradient {
-    const float *out; /* NULL is allowed where no sample reads more than PL__KEY_BLOCK keys */
+    const void *out; /* NULL is allowed where no sample reads more than PL__KEY_BLOCK keys */
     int64_t out_row;
     const float *lse;
-    const float *dout;
+    const void *dout;
     int64_t dout_row;
-    float *dq, *dk, *dv;
+    void *dq, *dk, *dv;
     int64_t dq_row, dk_row, dv_row;
     bool add_dq, add_dk, add_dv;
     float *dtable, *drelative;
@@ -96,7 +97,8 @@ static inline int64_t pl__attention_backward_floats(const pl__attention *a, int6
 {
     const int64_t dk = pl__attention_pad(a->dk), dv = pl__attention_pad(a->dv);
     return PL__QUERY_BLOCK * (3 * dk + 2 * dv + 3 * PL__KEY_BLOCK + 2) + max_keys * (2 * dk + dv) +
-           (a->bf16 ? PL__QUERY_BLOCK * PL__KEY_BLOCK + max_keys * (dk + dv) : 0);
+           (a->bf16 ? PL__QUERY_BLOCK * PL__KEY_BLOCK + max_keys * (dk + dv) : 0) +
+           (a->half ? (PL__QUERY_BLOCK + 1) * (dk > dv ? dk : dv) : 0);
 }
 
 #endif

@@ -11,8 +11,14 @@ typedef struct score_view {
     int64_t query, count, lanes; /* first query within the sample, queries, queries rounded up to vectors */
     int64_t keys, visible, first_key; /* keys of the sample, how many of them the block may see, row of the first */
     int64_t shift;             /* causal: query i sees keys j <= i + shift */
-    const float *q, *k, *v;
+    const void *q, *k, *v;
 } score_view;
+
+/* Where element i of rows of queries, keys, values, results or their gradients lies. */
+INLINE void *element(const pl__attention *a, const void *x, int64_t i)
+{
+    return (char *)x + i * (int64_t)(a->half ? sizeof(uint16_t) : sizeof(float));
+}
 
 static score_view score_view_of(const pl__attention *a, const pl__attention_task *t, int64_t head)
 {
@@ -26,10 +32,55 @@ static score_view score_view_of(const pl__attention *a, const pl__attention_task
         const int64_t end = t->query + t->count + w.shift;
         w.visible = end < 0 ? 0 : end < keys ? end : keys;
     }
-    w.q = a->q + row * a->q_row + head * a->dk;
-    w.k = a->k + w.first_key * a->k_row + group * a->dk;
-    w.v = a->v + w.first_key * a->v_row + group * a->dv;
+    w.q = element(a, a->q, row * a->q_row + head * a->dk);
+    w.k = element(a, a->k, w.first_key * a->k_row + group * a->dk);
+    w.v = element(a, a->v, w.first_key * a->v_row + group * a->dv);
     return w;
+}
+
+/* ---------------------------------------------------------------- rows in, rows out */
+
+/* Rows as floats: where they lie, or in `scratch` one behind the other; *row becomes how far they lie apart. */
+static const float *as_floats(const pl__attention *a, const void *x, int64_t *row, int64_t rows, int64_t d,
+                              float *scratch)
+{
+    if (!a->half) return x;
+    for (int64_t r = 0; r < rows; r++) from_bf16((const uint16_t *)x + r * *row, scratch + r * d, d);
+    *row = d;
+    return scratch;
+}
+
+/* Keys or values in pairs along the head (y_row: half the padded head), and in pairs of rows. */
+static void pairs_along(const pl__attention *a, const void *x, int64_t x_row, int64_t rows, int64_t d, float *y)
+{
+    const int64_t y_row = pl__attention_pad(d) / 2;
+    if (a->half)
+        pair_columns_half(x, x_row, rows, d, y, y_row);
+    else
+        pair_columns(x, x_row, rows, d, y, y_row);
+}
+
+static void pairs_of_rows(const pl__attention *a, const void *x, int64_t x_row, int64_t rows, int64_t d, float *y,
+                          int64_t y_row)
+{
+    if (a->half)
+        pair_rows_up_half(x, x_row, rows, d, y, y_row);
+    else
+        pair_rows_up(x, x_row, rows, d, 1.0f, y, y_row);
+}
+
+/* y = or += x * scale; x is scratch, and may change. */
+static void rows_out(const pl__attention *a, float *x, int64_t x_row, int64_t rows, int64_t d, float scale, void *y,
+                     int64_t y_row, bool add)
+{
+    if (!a->half) {
+        return_rows(x, x_row, rows, d, scale, y, y_row, add);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++, x += x_row) {
+        return_rows(x, x_row, 1, d, scale, x, x_row, false);
+        to_bf16(x, (uint16_t *)y + r * y_row, d);
+    }
 }
 
 /* ---------------------------------------------------------------- masks, bias */
@@ -105,7 +156,7 @@ static void score_block(const pl__attention *a, const score_view *w, int64_t j0,
                         const float *qt, float *s)
 {
     const bool biased = bias_scores(a, w, j0, nj, s);
-    times_block(a, w, nj, a->dk, w->k + j0 * a->k_row, a->k_row, pairs, qt, s, biased);
+    times_block(a, w, nj, a->dk, element(a, w->k, j0 * a->k_row), a->k_row, pairs, qt, s, biased);
     if (a->causal) mask_scores(a, w, j0, nj, s);
 }
 
@@ -184,8 +235,8 @@ static void softmax_block(const pl__attention *a, int64_t lanes, int64_t nj, flo
 }
 
 /* out = o / sum, lse = maximum + log(sum), in powers of e again. */
-static void finish_queries(const pl__attention *a, const score_view *w, const float *o, int64_t o_row,
-                           const float *maximum, float *sum, const pl__attention_result *r)
+static void finish_queries(const pl__attention *a, const score_view *w, float *o, int64_t o_row, const float *maximum,
+                           float *sum, const pl__attention_result *r)
 {
     for (int64_t i = 0; i < w->lanes; i += PL_VL) {
         const vf total = vload(sum + i);
@@ -199,10 +250,10 @@ static void finish_queries(const pl__attention *a, const score_view *w, const fl
         vstore(sum + i, vselect(none, vset(0.0f), 1.0f / total));
     }
     for (int64_t i = 0; i < w->count; i++) {
-        float *out = r->out + (w->row + i) * r->out_row + w->head * a->dv;
-        return_rows(o + i * o_row, o_row, 1, a->dv, sum[i], out, 0, false);
+        void *out = element(a, r->out, (w->row + i) * r->out_row + w->head * a->dv);
+        rows_out(a, o + i * o_row, o_row, 1, a->dv, sum[i], out, 0, false);
         if (r->copy)
-            memcpy(r->copy + ((w->row + i) * a->heads + w->head) * a->dv, out, (size_t)a->dv * sizeof *out);
+            memcpy(r->copy + ((w->row + i) * a->heads + w->head) * a->dv, out, (size_t)a->dv * sizeof(float));
     }
 }
 
@@ -228,14 +279,18 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
 
     for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
     if (!blocks) memset(o, 0, (size_t)(w.count * dv) * sizeof *o);
-    else side_by_side(a, &w, w.q, a->q_row, a->dk, a->scale * LOG2_E, qt);
+    else {
+        int64_t row = a->q_row;
+        const float *q = as_floats(a, w.q, &row, w.count, a->dk, keys); /* before there are keys */
+        side_by_side(a, &w, q, row, a->dk, a->scale * LOG2_E, qt);
+    }
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block);
         const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block + 1) - j0;
-        const float *v = w.v + j0 * a->v_row;
+        const void *v = element(a, w.v, j0 * a->v_row);
         if (a->bf16) {
-            pair_columns(w.k + j0 * a->k_row, a->k_row, nj, a->dk, keys, pl__attention_pad(a->dk) / 2);
-            pair_rows_up(v, a->v_row, nj, a->dv, 1.0f, values, dv);
+            pairs_along(a, element(a, w.k, j0 * a->k_row), a->k_row, nj, a->dk, keys);
+            pairs_of_rows(a, v, a->v_row, nj, a->dv, values, dv);
         } else if (gather)
             copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
         score_block(a, &w, j0, nj, keys, qt, s);

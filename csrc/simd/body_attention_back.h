@@ -9,16 +9,19 @@ typedef struct back_scratch {
     float *s, *dp, *dropped, *lse, *delta;
     float *k, *dk, *dv;              /* all keys of the segment, in padded rows; k in pairs of rows with bfloat16 */
     float *k_pairs, *v_pairs, *pairs; /* bfloat16: keys and values in pairs along the head, slopes along queries */
+    float *rows, *out; /* a block of queries or of output gradients, and a row of results, that were bfloat16 */
     int64_t k_width, v_width;
 } back_scratch;
 
 /* delta = dO . O, where the output was kept. */
 static void delta_from_output(const pl__attention *a, const score_view *w, const pl__attention_gradient *g,
-                              float *delta)
+                              const float *dout, int64_t dout_row, float *scratch, float *delta)
 {
     for (int64_t i = 0; i < w->count; i++) {
-        const float *x = g->out + (w->row + i) * g->out_row + w->head * a->dv;
-        const float *y = g->dout + (w->row + i) * g->dout_row + w->head * a->dv;
+        int64_t row = g->out_row;
+        const void *from = element(a, g->out, (w->row + i) * row + w->head * a->dv);
+        const float *x = as_floats(a, from, &row, 1, a->dv, scratch);
+        const float *y = dout + i * dout_row;
         vf sum = vset(0.0f);
         int64_t c = 0;
         for (; c + PL_VL <= a->dv; c += PL_VL) sum += vload(x + c) * vload(y + c);
@@ -146,18 +149,21 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
 {
     const int64_t blocks = pl__block_count(w->visible, PL__KEY_BLOCK), lanes = w->lanes;
     const int64_t k_pad = pl__attention_pad(a->dk) / 2, v_pad = pl__attention_pad(a->dv) / 2;
-    const float *dout = g->dout + w->row * g->dout_row + w->head * a->dv;
     const bool scores = g->dq || g->dk || g->dtable || g->drelative; /* else only dv is wanted */
     if (blocks) {
-        side_by_side(a, w, w->q, a->q_row, a->dk, a->scale * LOG2_E, b->qt);
-        rows_of_block(a, w, w->q, a->q_row, a->dk, a->scale, b->q, b->k_width);
-        side_by_side(a, w, dout, g->dout_row, a->dv, 1.0f, b->dot);
-        rows_of_block(a, w, dout, g->dout_row, a->dv, 1.0f, b->dout, b->v_width);
+        int64_t q_row = a->q_row, dout_row = g->dout_row;
+        const float *q = as_floats(a, w->q, &q_row, w->count, a->dk, b->rows);
+        side_by_side(a, w, q, q_row, a->dk, a->scale * LOG2_E, b->qt);
+        rows_of_block(a, w, q, q_row, a->dk, a->scale, b->q, b->k_width);
+        const float *dout = as_floats(a, element(a, g->dout, w->row * dout_row + w->head * a->dv), &dout_row, w->count,
+                                      a->dv, b->rows);
+        side_by_side(a, w, dout, dout_row, a->dv, 1.0f, b->dot);
+        rows_of_block(a, w, dout, dout_row, a->dv, 1.0f, b->dout, b->v_width);
         for (int64_t i = 0; i < lanes; i++) {
             b->lse[i] = i < w->count ? g->lse[(w->row + i) * a->heads + w->head] * LOG2_E : INFINITY;
             b->delta[i] = 0.0f;
         }
-        if (g->out) delta_from_output(a, w, g, b->delta);
+        if (g->out) delta_from_output(a, w, g, dout, dout_row, b->out, b->delta);
     } else
         memset(b->dq, 0, (size_t)(w->count * b->k_width) * sizeof *b->dq);
     const bool plain = a->bf16 && !(a->dropout > 0) && !g->dtable && !g->drelative;
@@ -167,7 +173,8 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
         const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block + 1) - j0;
         score_block(a, w, j0, nj, b->k_pairs + j0 * k_pad, b->qt, b->s);
         if (scores)
-            times_block(a, w, nj, a->dv, w->v + j0 * a->v_row, a->v_row, b->v_pairs + j0 * v_pad, b->dot, b->dp, false);
+            times_block(a, w, nj, a->dv, element(a, w->v, j0 * a->v_row), a->v_row, b->v_pairs + j0 * v_pad, b->dot,
+                        b->dp, false);
         else memset(b->dp, 0, (size_t)(nj * lanes) * sizeof *b->dp);
         if (plain) {
             gradient_of_scores_in_pairs(w, g->out != NULL, nj, b);
@@ -186,16 +193,17 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
                  block > 0);
     }
     if (g->dq)
-        return_rows(b->dq, b->k_width, w->count, a->dk, a->scale, g->dq + w->row * g->dq_row + w->head * a->dk,
-                    g->dq_row, g->add_dq);
+        rows_out(a, b->dq, b->k_width, w->count, a->dk, a->scale,
+                 element(a, g->dq, w->row * g->dq_row + w->head * a->dk), g->dq_row, g->add_dq);
 }
 
 /* Rows of dk or dv of a whole segment; keys behind the last one read get zeros. */
-static void return_segment(const float *x, int64_t width, int64_t keys, int64_t all, int64_t d, float *y, int64_t y_row,
-                           bool add)
+static void return_segment(const pl__attention *a, float *x, int64_t width, int64_t keys, int64_t all, int64_t d,
+                           void *y, int64_t y_row, bool add)
 {
-    return_rows(x, width, keys, d, 1.0f, y, y_row, add);
-    for (int64_t j = keys; !add && j < all; j++) memset(y + j * y_row, 0, (size_t)d * sizeof *y);
+    rows_out(a, x, width, keys, d, 1.0f, y, y_row, add);
+    for (int64_t j = keys; !add && j < all; j++)
+        memset(element(a, y, j * y_row), 0, (size_t)d * (a->half ? sizeof(uint16_t) : sizeof(float)));
 }
 
 static void attention_backward(const pl__attention *a, int64_t segment, int64_t kv_head,
@@ -221,15 +229,21 @@ static void attention_backward(const pl__attention *a, int64_t segment, int64_t 
     b.k = carve(&scratch, keys, b.k_width);
     b.dk = carve(&scratch, keys, b.k_width);
     b.dv = carve(&scratch, keys, b.v_width);
-    const float *k = a->k + begin * a->k_row + kv_head * a->dk, *v = a->v + begin * a->v_row + kv_head * a->dv;
+    const void *k = element(a, a->k, begin * a->k_row + kv_head * a->dk);
+    const void *v = element(a, a->v, begin * a->v_row + kv_head * a->dv);
+    if (a->half) {
+        const int64_t width = b.k_width > b.v_width ? b.k_width : b.v_width;
+        b.rows = carve(&scratch, PL__QUERY_BLOCK, width);
+        b.out = carve(&scratch, 1, width);
+    }
     if (a->bf16) {
         const int64_t k_pad = pl__attention_pad(a->dk) / 2, v_pad = pl__attention_pad(a->dv) / 2;
         b.pairs = carve(&scratch, PL__KEY_BLOCK, PL__QUERY_BLOCK);
         b.k_pairs = carve(&scratch, keys, k_pad);
         b.v_pairs = carve(&scratch, keys, v_pad);
-        pair_columns(k, a->k_row, keys, a->dk, b.k_pairs, k_pad);
-        pair_columns(v, a->v_row, keys, a->dv, b.v_pairs, v_pad);
-        if (g->dq) pair_rows_up(k, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
+        pairs_along(a, k, a->k_row, keys, a->dk, b.k_pairs);
+        pairs_along(a, v, a->v_row, keys, a->dv, b.v_pairs);
+        if (g->dq) pairs_of_rows(a, k, a->k_row, keys, a->dk, b.k, b.k_width);
     } else if (g->dq)
         copy_rows(k, a->k_row, keys, a->dk, 1.0f, b.k, b.k_width);
     if (g->dk) memset(b.dk, 0, (size_t)(keys * b.k_width) * sizeof *b.dk);
@@ -246,9 +260,9 @@ static void attention_backward(const pl__attention *a, int64_t segment, int64_t 
             }
     }
     if (g->dk)
-        return_segment(b.dk, b.k_width, keys, all, a->dk, g->dk + begin * g->dk_row + kv_head * a->dk, g->dk_row,
-                       g->add_dk);
+        return_segment(a, b.dk, b.k_width, keys, all, a->dk, element(a, g->dk, begin * g->dk_row + kv_head * a->dk),
+                       g->dk_row, g->add_dk);
     if (g->dv)
-        return_segment(b.dv, b.v_width, keys, all, a->dv, g->dv + begin * g->dv_row + kv_head * a->dv, g->dv_row,
-                       g->add_dv);
+        return_segment(a, b.dv, b.v_width, keys, all, a->dv, element(a, g->dv, begin * g->dv_row + kv_head * a->dv),
+                       g->dv_row, g->add_dv);
 }

@@ -59,3 +59,21 @@ static void pair_columns(const float *x, int64_t x_row, int64_t rows, int64_t wi
         if (width & 1) ((uint16_t *)y)[width] = 0;
     }
 }
+
+/* The same two of rows that are bfloat16 already. */
+static void pair_rows_up_half(const uint16_t *x, int64_t x_row, int64_t rows, int64_t width, float *y, int64_t y_row)
+{
+    for (int64_t r = 0; r < rows; r += 2, x += 2 * x_row, y += y_row)
+        for (int64_t c = 0; c < width; c += PL_VL) {
+            const vi second = r + 1 < rows ? load_bf16(x + x_row + c, width - c) << 16 : (vi){0};
+            vstore(y + c, (vf)(load_bf16(x + c, width - c) | second));
+        }
+}
+
+static void pair_columns_half(const uint16_t *x, int64_t x_row, int64_t rows, int64_t width, float *y, int64_t y_row)
+{
+    for (int64_t r = 0; r < rows; r++, x += x_row, y += y_row) {
+        memcpy(y, x, (size_t)width * sizeof *x);
+        if (width & 1) ((uint16_t *)y)[width] = 0;
+    }
+}

@@ -52,12 +52,26 @@ static void to_bf16(const float *x, uint16_t *y, int64_t n)
     for (; j < n; j += PL_VL) store_bf16(y + j, bf16_bits(vload_upto(x + j, n - j)), n - j);
 }
 
+/* Bits of bfloat16 numbers, zeros behind the first n. */
+#if PL_VL == 16
+INLINE vi load_bf16(const uint16_t *p, int64_t n)
+{
+    const __m256i x = n >= PL_VL ? _mm256_loadu_si256((const __m256i *)p) : _mm256_maskz_loadu_epi16(LANES_BELOW(n), p);
+    return (vi)_mm512_cvtepu16_epi32(x);
+}
+#else
+INLINE vi load_bf16(const uint16_t *p, int64_t n)
+{
+    uint16_t x[PL_VL] = {0};
+    if (n >= PL_VL) memcpy(x, p, sizeof x);
+    for (int64_t i = 0; n < PL_VL && i < n; i++) x[i] = p[i];
+    return (vi)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
+}
+#endif
+
 static void from_bf16(const uint16_t *x, float *y, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(y + i, &bits, sizeof bits);
-    }
+    for (int64_t j = 0; j < n; j += PL_VL) vstore_upto(y + j, (vf)(load_bf16(x + j, n - j) << 16), n - j);
 }
 
 /* Least and greatest of what passes by, and 0, or NaN once something passed that is no finite number. */

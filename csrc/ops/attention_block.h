@@ -1,0 +1,29 @@
+/* attention_block.h - the attention sublayer: what its checks and its work (attention_block.c) share. */
+#ifndef PL_ATTENTION_BLOCK_H
+#define PL_ATTENTION_BLOCK_H
+
+#include "attention.h"
+#include "block.h"
+
+enum { X, OFFSETS, NORM_W, NORM_B, W, B, OUT_W, OUT_B, C, C_OFFSETS, C_W, C_B, N_IN };
+enum { MEAN, RSTD, QKV, KV, HEADS, LSE, SUM, N_SAVED }; /* KV: of the context; SUM: what post-norm read */
+
+/* Sizes that follow from the inputs. */
+typedef struct pl__block_sizes {
+    int64_t rows, width, batch, head, queries, projected, context_rows, context_width, kv_width;
+    bool cross;
+} pl__block_sizes;
+
+pl__block_sizes pl__block_sizes_of(const pl_call *call);
+
+/* Whether projections, and what attention makes of them, are rows of bfloat16. */
+static inline bool pl__block_is_half(const pl_call *call)
+{
+    return pl_pack_dtype(pl__pack(call, W)) == PL_DTYPE_BF16 && pl_pack_dtype(pl__pack(call, OUT_W)) == PL_DTYPE_BF16 &&
+           (!pl__present(&call->in[C]) || pl_pack_dtype(pl__pack(call, C_W)) == PL_DTYPE_BF16);
+}
+
+pl_status pl__attention_block_forward(const pl_call *call);
+pl_status pl__attention_block_backward(const pl_call *call);
+
+#endif
