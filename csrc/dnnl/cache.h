@@ -64,7 +64,8 @@ typedef struct pl__packed {
     int64_t k, n; /* of the operand that it was made from */
     pl_dtype dtype;
     float *scales; /* S8: (n) what a column of B was divided by, (n) the sum of what it became */
-    dnnl_memory_desc_t layout; /* NULL: panels, for panels.c */
+    dnnl_memory_desc_t layout; /* NULL: for panels.c */
+    bool panels;               /* as in simd/body_pack.h */
     void *data;
     size_t bytes;
 } pl__packed;
@@ -73,6 +74,10 @@ typedef struct pl__packed {
 pl_dtype pl__pack_form_dtype(const pl_pack *pack, pl__form form);
 pl_status pl__pack_hold(const pl_context *ctx, pl_pack *pack, const pl__product *product, pl__packed **packed);
 void pl__pack_release(pl__packed *packed);
+/* For renew.c: where a form is that this version's products used, or NULL, under the table lock; and a form for a
+ * version, false where the pack has moved on. */
+pl__packed **pl__pack_used_form(pl_pack *pack, pl__form form);
+bool pl__pack_put_form(pl_pack *pack, uint64_t version, pl__form form, pl__packed *packed);
 /* fill.c: makes one. */
 pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dtype, pl__packed **out);
 

@@ -53,6 +53,19 @@ typedef struct pl__product {
 
 pl_status pl__product_run(const pl_context *ctx, const pl__product *product);
 
+/* Forms of a pack that is written to, which were used since it last was. `take` lends them, false: there are none; each
+ * tile of the weight (rows and columns of the tile below, but for the last ones) is packed after it was written, and
+ * `end` gives them back, with the pack at the new version, or drops them where that was not `done`. */
+enum { PL__TILE_ROWS = 64, PL__TILE_COLUMNS = 256 };
+typedef struct pl__renewal {
+    struct pl__packed *forms[PL__FORM_COUNT];
+    int64_t columns; /* of the weight */
+} pl__renewal;
+bool pl__renewal_take(pl_pack *pack, int64_t rows, int64_t columns, pl__renewal *r);
+void pl__renewal_tile(const pl_context *ctx, const pl__renewal *r, const float *weight, int64_t row, int64_t rows,
+                      int64_t column, int64_t columns);
+void pl__renewal_end(pl_pack *pack, uint64_t version, pl__renewal *r, bool done);
+
 /* Names of implementations chosen so far, one call of `visit` each: tests refuse reference loops. */
 pl_status pl__dnnl_each_implementation(void (*visit)(void *arg, const char *name, int64_t m, int64_t n, int64_t k),
                                        void *arg);

@@ -129,7 +129,8 @@ pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dt
     if (!own) PL__TRY(pl__packed_layout(p->k, p->n, dtype, &packed->layout));
     packed->bytes = own ? pl__panels_bytes(p) : dnnl_memory_desc_get_size(packed->layout);
     PL__TRY(pl_buffer_get(packed->bytes, &packed->data));
-    if (own || pl__layout_of_panels(packed->layout, dtype, p->k, p->n))
+    packed->panels = own || pl__layout_of_panels(packed->layout, dtype, p->k, p->n);
+    if (packed->panels)
         PL__TRY(fill_own(ctx, p, packed));
     else
         PL__TRY(fill_by_library(ctx, p, packed));

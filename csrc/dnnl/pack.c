@@ -54,6 +54,28 @@ void pl_pack_renew(pl_pack *pack, uint64_t version)
     pl__table_unlock();
 }
 
+/* Whether a form stays after its first use. Where memory is to be spared, the one in bfloat16 that forward reads does: it
+ * is an eighth of what a trained weight takes anyway, and the optimiser packs it in its own pass. */
+static bool keeps(const pl_pack *pack, pl__form form, pl_dtype dtype)
+{
+    return !pack->spare[form] || (form == PL__FORM_TRANSPOSED && dtype == PL_DTYPE_BF16);
+}
+
+pl__packed **pl__pack_used_form(pl_pack *pack, pl__form form)
+{
+    return pack->forms[form] && pack->uses[form] ? &pack->forms[form] : NULL;
+}
+
+bool pl__pack_put_form(pl_pack *pack, uint64_t version, pl__form form, pl__packed *packed)
+{
+    pl__table_lock();
+    const bool fits = pack->version == version && !pack->forms[form] && keeps(pack, form, packed->dtype) &&
+                      pl__pack_form_dtype(pack, form) == packed->dtype;
+    if (fits) pack->forms[form] = packed;
+    pl__table_unlock();
+    return fits;
+}
+
 void pl_pack_set_mapped(pl_pack *pack, int mapped)
 {
     __atomic_store_n(&pack->mapped, mapped != 0, __ATOMIC_SEQ_CST);
@@ -143,7 +165,7 @@ pl_status pl__pack_hold(const pl_context *ctx, pl_pack *pack, const pl__product 
         if (!status && pl_pack_mapped(pack)) give_pages_back(p);
         pl__table_lock();
         const bool same = pack->version == version && pl__pack_form_dtype(pack, p->form) == dtype;
-        const bool keep = !pack->spare[p->form] || pack->uses[p->form];
+        const bool keep = pack->uses[p->form] || keeps(pack, p->form, dtype);
         pack->uses[p->form]++;
         /* where it is not the same, the weight was written to meanwhile: good for this call only */
         if (!status && same && keep && !pack->forms[p->form]) {

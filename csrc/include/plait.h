@@ -381,16 +381,25 @@ typedef struct pl_segment {
     double lr, weight_decay;
 } pl_segment;
 
+/* A matrix in the arena, and its pack. Where a segment holds all of it, forms that were used since its last version are
+ * packed anew in the same pass over memory, and the pack is at `version` afterwards. Weights ascend and do not overlap. */
+typedef struct pl_weight {
+    int64_t begin, rows, columns;
+    pl_pack *pack;
+    uint64_t version;
+} pl_weight;
+
 /* AdamW, Loshchilov & Hutter, arXiv 1711.05101:  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
  * p = (1 - lr decay) p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps);  step counts from 1. */
 pl_status pl_adamw_step(const pl_context *ctx, int64_t size, float *p, const float *g, float *m, float *v,
-                        const pl_segment *segments, int64_t count, double beta1, double beta2, double eps, int64_t step,
-                        double grad_scale);
+                        const pl_segment *segments, int64_t count, const pl_weight *weights, int64_t weight_count,
+                        double beta1, double beta2, double eps, int64_t step, double grad_scale);
 
 /* d = g + decay p,  m = momentum m + d,  p = p - lr m;  with nesterov p = p - lr (d + momentum m). m starts as zeros,
  * and may be NULL when momentum is 0. */
 pl_status pl_sgd_step(const pl_context *ctx, int64_t size, float *p, const float *g, float *m,
-                      const pl_segment *segments, int64_t count, double momentum, int nesterov, double grad_scale);
+                      const pl_segment *segments, int64_t count, const pl_weight *weights, int64_t weight_count,
+                      double momentum, int nesterov, double grad_scale);
 
 /* *sum = sum of x^2 over the segments, in double: the square of the global gradient norm. The same bits for any number
  * of threads; segments may come in any order. */

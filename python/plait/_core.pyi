@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 _Array = NDArray[Any]
 _Floats = NDArray[np.float32]
 _Segment = tuple[int, int, float, float]
+_Weight = tuple[int, int, int, Pack, int]
 
 @final
 class Buffer:
@@ -92,6 +93,7 @@ def adamw_step(
     eps: float,
     step: int,
     grad_scale: float,
+    weights: Sequence[_Weight] = (),
     /,
 ) -> None: ...
 def sgd_step(
@@ -102,6 +104,7 @@ def sgd_step(
     momentum: float,
     nesterov: bool,
     grad_scale: float,
+    weights: Sequence[_Weight] = (),
     /,
 ) -> None: ...
 def sum_squares(x: _Floats, spans: Sequence[tuple[int, int]], /) -> float: ...

@@ -217,13 +217,19 @@ class Optimizer:
                     self._steps[i] -= p._valid
                 raise FloatingPointError(f"step: the gradient norm is {self.grad_norm}; nothing was updated")
             scale = min(1.0, self.max_grad_norm / max(self.grad_norm, 1e-12))
+        # packed forms of these are renewed in the same pass, and are good for the version that touch() comes to
+        weights = [
+            (a, p.shape[0], p.size // p.shape[0], p.pack, p.version + 1)
+            for (p, _), (a, _) in zip(self._params, self._spans, strict=True)
+            if p._valid and p.pack is not None and p.size
+        ]
         for number, rows in segments.items():
-            self._update(rows, number, scale)
+            self._update(rows, number, scale, weights)
         for p, _ in self._params:
             if p._valid:
                 p.touch()
 
-    def _update(self, segments, step, scale):
+    def _update(self, segments, step, scale, weights):
         raise NotImplementedError
 
     # ---- state
@@ -310,10 +316,9 @@ class AdamW(Optimizer):
         self.eps = _positive("AdamW: eps", eps)
         super().__init__(model, lr, weight_decay, max_grad_norm)
 
-    def _update(self, segments, step, scale):
-        _core.adamw_step(
-            self.values, self.gradients, self.m, self.v, segments, self.betas[0], self.betas[1], self.eps, step, scale
-        )
+    def _update(self, segments, step, scale, weights):
+        numbers = (self.betas[0], self.betas[1], self.eps, step, scale)
+        _core.adamw_step(self.values, self.gradients, self.m, self.v, segments, *numbers, weights)
 
 
 class SGD(Optimizer):
@@ -352,8 +357,8 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         super().__init__(model, lr, weight_decay, max_grad_norm)
 
-    def _update(self, segments, step, scale):
-        _core.sgd_step(self.values, self.gradients, self.m, segments, self.momentum, self.nesterov, scale)
+    def _update(self, segments, step, scale, weights):
+        _core.sgd_step(self.values, self.gradients, self.m, segments, self.momentum, self.nesterov, scale, weights)
 
 
 # ---------------------------------------------------------------- schedules

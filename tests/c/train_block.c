@@ -231,7 +231,7 @@ int main(void)
         /* Backward in the opposite order; gradients overwrite the last step's, since `accumulate` is 0. */
         need(mlp.op->backward(&mlp.call), "backward");
         need(attention.op->backward(&attention.call), "backward");
-        need(pl_adamw_step(ctx, a.size, a.p, a.g, a.m, a.v, &all, 1, 0.9, 0.999, 1e-8, step, 1), "adamw");
+        need(pl_adamw_step(ctx, a.size, a.p, a.g, a.m, a.v, &all, 1, NULL, 0, 0.9, 0.999, 1e-8, step, 1), "adamw");
         /* The weights are new: packed forms of the old ones are stale. */
         for (int i = 0; i < PL_MAX_IN; i++) {
             if (attention.pack[i]) pl_pack_renew(attention.pack[i], (uint64_t)step);
