@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from cases import gradients, load, relative_error
+from cases import gradients, load
 
 import plait
 from plait import _core
@@ -78,20 +78,40 @@ def test_eight_threads_at_once(case, random_bits_by_thread):
 
 @each
 def test_number_of_threads(case, split_everything):
-    """Equal bits where only plait's own kernels ran; within tolerance where oneDNN may have cut a sum differently."""
+    """Equal bits, of outputs and of gradients."""
     arguments = case.arguments()
-    _core.empty_cache()
     results = []
     for n in (1, 2, 4):
         plait.set_num_threads(n)
         results.append(flat(gradients(case, arguments)))
-    own = not _core.implementations()
     for result in results[1:]:
         for got, e in zip(result, results[0], strict=True):
-            if own:
-                np.testing.assert_array_equal(got, e)
-            else:
-                assert relative_error(got, e) <= case.tolerance
+            np.testing.assert_array_equal(got, e)
+
+
+@pytest.mark.parametrize("rows", [16, 70, 1000, 2048, 3000, 9001])
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_gradients_of_linear_layers(precision, rows):
+    """Widths of few and of many blocks, and sums of one and of several pieces."""
+    if precision != "f32" and not _core.has(precision):
+        pytest.skip(f"this processor has no instructions for {precision}")
+    before, rng = plait.get_num_threads(), np.random.default_rng(rows)
+    try:
+        for width, out in ((8, 40), (40, 8), (64, 64), (128, 256), (200, 150), (256, 1024)):
+            x, dy = (rng.standard_normal((rows, w), dtype=np.float32) for w in (width, out))
+            layer = plait.nn.Linear(width, out).train(precision=precision)
+            results = []
+            for n in (1, 2, 3, 8, 24):
+                plait.set_num_threads(n)
+                layer.zero_grad()
+                t = plait.Tensor(x, requires_grad=True)
+                layer(t).backward(dy)
+                results.append([t.grad, *(p.grad.copy() for p in layer.parameters())])
+            for result in results[1:]:
+                for got, e in zip(result, results[0], strict=True):
+                    np.testing.assert_array_equal(got, e)
+    finally:
+        plait.set_num_threads(before)
 
 
 def test_set_num_threads_is_checked():

@@ -235,13 +235,21 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path):
     schedule = plait.optim.Schedule(optimizer, lambda step: 1.0)
     with pytest.raises(ValueError, match="does not fit"):
         fit(other, optimizer, batches, loss_fn, schedule=schedule, resume=True, **call)
+
+
+def test_another_machine_is_said_and_another_number_of_threads_is_none(tmp_path, monkeypatch):
+    whole(steps=3, checkpoint=tmp_path)
     threads = plait.get_num_threads()
     plait.set_num_threads(threads + 1)
     try:
-        with pytest.warns(UserWarning, match=r"threads \d+ then"):
-            whole(steps=4, checkpoint=tmp_path, resume=True)
+        resumed, _ = whole(steps=4, checkpoint=tmp_path, resume=True)
     finally:
         plait.set_num_threads(threads)
+    assert resumed == whole(steps=4)[0]
+    core = plait.train._core.config()
+    monkeypatch.setattr(plait.train._core, "config", lambda: {**core, "isa": "another"})
+    with pytest.warns(UserWarning, match=r"isa \w+ then, another now; the final weights may differ in bits"):
+        whole(steps=5, checkpoint=tmp_path, resume=True)
 
 
 def test_batch_order_covers_an_epoch_and_depends_on_seed_and_step_only():

@@ -85,14 +85,15 @@ pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dt
 pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads);
 pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
                               int threads);
-/* Rows, or terms of a sum, to compute next of those that are left. */
-int64_t pl__next_piece(int64_t left, bool rows);
+/* Rows to compute next of those that are left. */
+int64_t pl__next_rows(int64_t left);
 /* panels.c: whether kernels of our own multiply with such a form, the size of it, and the product. */
 bool pl__panels_serve(const pl_context *ctx, pl_dtype dtype);
 size_t pl__panels_bytes(const pl__product *p);
 void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
-/* product_low.c: products of fewer bits by rows, and sums over rows. */
+/* product_low.c: products of fewer bits. */
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads);
-pl_status pl__product_low_sum(const pl__product *p, int threads);
+/* sums.c: products that sum over rows. */
+pl_status pl__product_sum(const pl_context *ctx, const pl__product *p);
 
 #endif

@@ -4,7 +4,7 @@
  * is 1; C has unit column stride. Row counts vary with every batch and a new shape costs oneDNN 0.25 to 1.5 ms, so
  * `long_dim` names the dimension that varies (rows): it is cut into pieces of 64 * 2^k plus a tail rounded up to 8
  * through scratch. A number of rows m that comes for the third time gets a primitive of its own; sums over k do not,
- * since their bits would then depend on what ran before. A row's bits do not depend on m. */
+ * since their bits would then depend on what ran before. A row's bits do not depend on m, nor any on threads. */
 #ifndef PL_DNNL_LAYER_H
 #define PL_DNNL_LAYER_H
 

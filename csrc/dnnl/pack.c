@@ -54,8 +54,8 @@ void pl_pack_renew(pl_pack *pack, uint64_t version)
     pl__table_unlock();
 }
 
-/* Whether a form stays after its first use. Where memory is to be spared, the one in bfloat16 that forward reads does: it
- * is an eighth of what a trained weight takes anyway, and the optimiser packs it in its own pass. */
+/* Whether a form stays after its first use. Where memory is to be spared, the one in bfloat16 that forward reads does:
+ * it is an eighth of what a trained weight takes anyway, and the optimiser packs it in its own pass. */
 static bool keeps(const pl_pack *pack, pl__form form, pl_dtype dtype)
 {
     return !pack->spare[form] || (form == PL__FORM_TRANSPOSED && dtype == PL_DTYPE_BF16);

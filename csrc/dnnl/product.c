@@ -105,63 +105,26 @@ done:
     return status;
 }
 
-/* k that is not a multiple of 8: both operands through scratch with zeros behind. */
-static pl_status run_tail_k(const pl__product *p, int threads)
-{
-    pl_status status;
-    pl__product q = *p;
-    float *a = NULL, *b = NULL;
-    q.k = (p->k + 7) & ~(int64_t)7;
-    PL__TRY(pl__scratch(&a, (size_t)(q.k * q.m), sizeof *a));
-    PL__TRY(pl__scratch(&b, (size_t)(q.k * q.n), sizeof *b));
-    memset(a + p->k * q.m, 0, (size_t)((q.k - p->k) * q.m) * sizeof *a);
-    memset(b + p->k * q.n, 0, (size_t)((q.k - p->k) * q.n) * sizeof *b);
-    copy_rows(a, q.m, p->a, p->a_col, p->a_row, p->k, q.m);
-    copy_rows(b, q.n, p->b, p->b_row, p->b_col, p->k, q.n);
-    q.a = a, q.a_row = 1, q.a_col = q.m;
-    q.b = b, q.b_row = q.n, q.b_col = 1;
-    PL__TRY(execute(&q, NULL, threads));
-done:
-    pl_buffer_put(b);
-    pl_buffer_put(a);
-    return status;
-}
-
-/* The piece to cut off next. Sums over k must not depend on what ran before, so they never get a size of their own:
- * four sizes an octave leave a rest below a fifth, and most row counts need two or three pieces. */
-int64_t pl__next_piece(int64_t left, bool rows)
+/* Rows to compute next: most numbers of rows need two or three pieces. */
+int64_t pl__next_rows(int64_t left)
 {
     if (left < 64) return left;
     int64_t piece = 64;
     while (piece * 2 <= left && piece < LARGEST_PIECE) piece *= 2;
-    if (rows || piece >= LARGEST_PIECE) return piece;
-    const int64_t quarter = piece / 4;
-    return piece + (left - piece) / quarter * quarter;
+    return piece;
 }
 
 static pl_status run_pieces(const pl__product *p, const pl__packed *packed, int threads)
 {
-    const bool rows = p->long_dim == PL__LONG_M;
-    const int64_t length = rows ? p->m : p->k;
     pl__product q = *p;
     int64_t done_so_far = 0;
-    while (done_so_far < length) {
-        const int64_t piece = pl__next_piece(length - done_so_far, rows), padded = (piece + 7) & ~(int64_t)7;
-        pl_status status;
-        if (rows) {
-            q.m = piece;
-            q.a = p->a + done_so_far * p->a_row;
-            q.c = p->c + done_so_far * p->c_row;
-            q.residual = p->residual ? p->residual + done_so_far * p->residual_row : NULL;
-            status = padded > piece ? run_tail_m(&q, packed, threads, padded) : execute(&q, packed, threads);
-        } else {
-            q.k = piece;
-            q.a = p->a + done_so_far * p->a_col;
-            q.b = p->b + done_so_far * p->b_row;
-            q.accumulate = p->accumulate || done_so_far > 0;
-            status = padded > piece ? run_tail_k(&q, threads) : execute(&q, packed, threads);
-        }
-        if (status) return status;
+    while (done_so_far < p->m) {
+        const int64_t piece = pl__next_rows(p->m - done_so_far), padded = (piece + 7) & ~(int64_t)7;
+        q.m = piece;
+        q.a = p->a + done_so_far * p->a_row;
+        q.c = p->c + done_so_far * p->c_row;
+        q.residual = p->residual ? p->residual + done_so_far * p->residual_row : NULL;
+        PL__CHECK(padded > piece ? run_tail_m(&q, packed, threads, padded) : execute(&q, packed, threads));
         done_so_far += piece;
     }
     return PL_STATUS_OK;
@@ -213,31 +176,17 @@ static pl_status run_blocks(const pl_context *ctx, const pl__product *p, int thr
                     : PL_STATUS_OK;
 }
 
-/* A sum over nothing, and the parts that need no product. */
-static void without_terms(const pl__product *p)
-{
-    if (p->accumulate) return;
-    for (int64_t i = 0; i < p->m; i++) memset(p->c + i * p->c_row, 0, (size_t)p->n * sizeof *p->c);
-}
-
 pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
 {
     if (p->m == 0 || p->n == 0) return PL_STATUS_OK;
-    if (p->k == 0 && p->long_dim == PL__LONG_K) {
-        without_terms(p);
-        return PL_STATUS_OK;
-    }
+    if (p->long_dim == PL__LONG_K) return pl__product_sum(ctx, p);
     int threads;
     const int previous = pl__threads_enter(ctx, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
-    if (p->low && p->long_dim == PL__LONG_K) {
-        status = pl__product_low_sum(p, threads);
-        goto done;
-    }
     /* A form in fewer bits is for rounded rows only. */
     const pl_dtype dtype = p->low ? p->low->dtype : PL_DTYPE_F32;
-    if (p->pack && p->long_dim == PL__LONG_M && pl__pack_form_dtype(p->pack, p->form) == dtype)
+    if (p->pack && pl__pack_form_dtype(p->pack, p->form) == dtype)
         PL__TRY(pl__pack_hold(ctx, p->pack, p, &packed));
     if (packed && packed->dtype != dtype) { /* another thread changed it since */
         pl__pack_release(packed);
@@ -254,12 +203,12 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     }
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;
     const pl__key key = pl__product_key(p, packed, PL_DTYPE_F32, threads);
-    if (p->long_dim == PL__LONG_M && ctx->isa < PL_ISA_AVX512) {
+    if (ctx->isa < PL_ISA_AVX512) {
         status = run_blocks(ctx, p, threads);
         goto done;
     }
     /* One row is computed as several: oneDNN's kernel for one row rounds differently. */
-    if (p->long_dim == PL__LONG_M && p->m > 1 && (power || pl__comes_again(&key)))
+    if (p->m > 1 && (power || pl__comes_again(&key)))
         status = execute(p, packed, threads);
     else
         status = run_pieces(p, packed, threads);

@@ -57,7 +57,7 @@ pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int th
     const bool again = p->m > 1 && pl__comes_again(&key); /* then all rows at once, and no row for nothing */
     int64_t rows;
     for (int64_t begin = 0; begin < p->m; begin += rows) {
-        rows = again ? p->m : pl__next_piece(p->m - begin, true);
+        rows = again ? p->m : pl__next_rows(p->m - begin);
         const int64_t padded = again ? p->m : (rows + 7) & ~(int64_t)7;
         const void *a = (const char *)p->low->a + begin * p->k * (whole ? 1 : 2);
         pl__product q = *p;
@@ -74,21 +74,6 @@ pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int th
             status = pl__product_execute(&q, packed, PL_DTYPE_F32, a, p->c + begin * p->c_row, threads);
         }
         if (status) return status;
-    }
-    return PL_STATUS_OK;
-}
-
-/* As in run_pieces: a sum's pieces depend on its length alone. */
-pl_status pl__product_low_sum(const pl__product *p, int threads)
-{
-    int64_t length;
-    for (int64_t begin = 0; begin < p->k; begin += length) {
-        length = pl__next_piece(p->k - begin, false);
-        pl__product q = *p;
-        pl__low low = *p->low;
-        low.b += begin * p->b_row;
-        q.low = &low, q.k = (length + 7) & ~(int64_t)7, q.accumulate = p->accumulate || begin > 0;
-        PL__CHECK(pl__product_execute(&q, NULL, PL_DTYPE_F32, (const uint16_t *)low.a + begin * p->a_col, p->c, threads));
     }
     return PL_STATUS_OK;
 }

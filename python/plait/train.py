@@ -117,7 +117,7 @@ def fit(
     Notes
     -----
     A run that was interrupted at any moment, killed for instance, and resumed ends at the same bits as one that was
-    not, on the same instruction set and number of threads.
+    not, on the same instruction set and with any number of threads.
 
     Examples
     --------
@@ -310,7 +310,7 @@ class _Run:
 
 def _machine():
     config = _core.config()
-    return {key: config[key] for key in ("version", "onednn", "isa", "threads")}
+    return {key: config[key] for key in ("version", "onednn", "isa")}
 
 
 def _plain(state):

@@ -41,7 +41,7 @@ def write_shards(folder, items, encode, *, model, options=None, shard_size=50_00
     When the job is started again, the files that the manifest lists are checked by their SHA-256, and so are the items
     (arrays and texts as such, paths by their names); damaged and missing files are made anew. Items come one by one,
     and memory holds the vectors of one file twice. The bytes depend neither on the batch size nor on where a job was
-    killed; another instruction set or number of threads may change the last bits of vectors.
+    killed; another instruction set may change the last bits of vectors.
 
     Parameters
     ----------
