@@ -65,6 +65,7 @@ static bool any_absent(const pl_call *call, const pl__block_sizes *z)
 
 /* What forward makes on its way, kept or scratch: floats, or rows of bfloat16. */
 typedef struct made {
+    pl_dtype dtype; /* as pl__block_half says */
     bool half;
     void *qkv, *kv, *heads;
 } made;
@@ -72,11 +73,13 @@ typedef struct made {
 static pl_status made_get(const pl_call *call, const pl__block_sizes *z, made *m)
 {
     pl_status status = PL_STATUS_OK;
-    const bool keep = call->want != 0, half = keep ? call->saved[QKV].dtype == PL_DTYPE_BF16 : pl__block_is_half(call);
+    const bool keep = call->want != 0;
+    const pl_dtype dtype = keep ? call->saved[QKV].dtype : pl__block_half(call);
+    const bool half = dtype != PL_DTYPE_F32;
     const size_t size = half ? sizeof(uint16_t) : sizeof(float);
     const int64_t rows = half ? pl__rounded_rows(z->rows) : z->rows;
     const int64_t context_rows = half ? pl__rounded_rows(z->context_rows) : z->context_rows;
-    *m = (made){half, call->saved[QKV].data, call->saved[KV].data, call->saved[HEADS].data};
+    *m = (made){dtype, half, call->saved[QKV].data, call->saved[KV].data, call->saved[HEADS].data};
     if (keep) return PL_STATUS_OK;
     PL__TRY(pl__scratch(&m->qkv, (size_t)(rows * z->projected), size));
     if (z->cross) PL__TRY(pl__scratch(&m->kv, (size_t)(context_rows * z->kv_width), size));
@@ -90,16 +93,17 @@ static pl__rounded half_rows(int64_t rows, int64_t width, void *data)
     return (pl__rounded){.dtype = PL_DTYPE_BF16, .rows = rows, .width = width, .data = data};
 }
 
-/* y = x w^T + b, to floats or, `half`, to bfloat16. */
+/* y = x w^T + b, to floats or, where it is to be a product of `low`, to bfloat16. */
 static pl_status project(const pl_call *call, int64_t rows, int64_t width, int64_t width_out, const pl__normed *x,
-                         int w, int b, bool half, void *y)
+                         int w, int b, pl_dtype low, void *y)
 {
+    const bool half = low != PL_DTYPE_F32;
     const pl__rounded to = half_rows(rows, width_out, y);
     pl__product p = pl__linear_product(rows, width, width_out, x->y, call->in[w].data, pl__pack(call, w),
                                        call->in[b].data, PL_ACT_NONE, NULL, half ? NULL : y);
     pl__rounded own = {0};
     if (x->y && !half) return pl__linear_run(call->ctx, &p);
-    if (x->y) PL__CHECK(pl__rounded_of(call->ctx, PL_DTYPE_BF16, rows, width, x->y, &own));
+    if (x->y) PL__CHECK(pl__rounded_of(call->ctx, low, rows, width, x->y, &own));
     const pl_status status = pl__linear_rounded(call->ctx, &p, x->y ? &own : &x->rounded, half ? &to : NULL);
     pl__rounded_free(&own);
     return status;
@@ -114,15 +118,16 @@ pl_status pl__attention_block_forward(const pl_call *call)
     const float *x = in[X].data;
     float *y = call->out[0].data, *sum = s.pre_norm || !keep ? y : call->saved[SUM].data;
     pl__normed normed = {0}; /* what projections read */
+    pl__rounded whole = {0}; /* heads in 8 bits */
     made m = {0};
     pl_status status = PL_STATUS_OK;
     PL__TRY(made_get(call, &z, &m));
     if (s.pre_norm) PL__TRY(pl__sublayer_normed(&s, pl_pack_dtype(pl__pack(call, W)), x, &normed));
     PL__TRY(project(call, z.rows, z.width, z.projected, s.pre_norm ? &normed : &(pl__normed){.y = (float *)x}, W, B,
-                    m.half, m.qkv));
+                    m.dtype, m.qkv));
     if (z.cross)
         PL__TRY(project(call, z.context_rows, z.context_width, z.kv_width, &(pl__normed){.y = in[C].data}, C_W, C_B,
-                        m.half, m.kv));
+                        m.dtype, m.kv));
     const pl__attention a = attention_of(call, &z, m.half, m.qkv, m.kv);
     const pl__attention_result result = {.out = m.heads, .out_row = z.queries, .lse = call->saved[LSE].data};
     PL__TRY(pl__attention_forward(s.ctx, &a, &result));
@@ -132,7 +137,8 @@ pl_status pl__attention_block_forward(const pl_call *call)
     if (m.half) {
         const pl__rounded heads = half_rows(z.rows, z.queries, m.heads);
         pl__rounded_clear(&heads);
-        PL__TRY(pl__linear_rounded(s.ctx, &out, &heads, NULL));
+        if (m.dtype == PL_DTYPE_S8) PL__TRY(pl__rounded_of_half(s.ctx, PL_DTYPE_S8, &heads, &whole));
+        PL__TRY(pl__linear_rounded(s.ctx, &out, whole.data ? &whole : &heads, NULL));
     } else
         PL__TRY(pl__linear_run(s.ctx, &out));
     if (s.dropout > 0) pl__sublayer_join(&s, x, sum, sum);
@@ -144,6 +150,7 @@ done:
         pl_buffer_put(m.kv);
         pl_buffer_put(m.qkv);
     }
+    pl__rounded_free(&whole);
     pl__normed_free(&normed);
     return status;
 }

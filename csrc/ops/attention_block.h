@@ -16,12 +16,8 @@ typedef struct pl__block_sizes {
 
 pl__block_sizes pl__block_sizes_of(const pl_call *call);
 
-/* Whether projections, and what attention makes of them, are rows of bfloat16. */
-static inline bool pl__block_is_half(const pl_call *call)
-{
-    return pl_pack_dtype(pl__pack(call, W)) == PL_DTYPE_BF16 && pl_pack_dtype(pl__pack(call, OUT_W)) == PL_DTYPE_BF16 &&
-           (!pl__present(&call->in[C]) || pl_pack_dtype(pl__pack(call, C_W)) == PL_DTYPE_BF16);
-}
+/* What the projections multiply in, where they and what attention makes of them are rows of bfloat16; else float32. */
+pl_dtype pl__block_half(const pl_call *call);
 
 pl_status pl__attention_block_forward(const pl_call *call);
 pl_status pl__attention_block_backward(const pl_call *call);

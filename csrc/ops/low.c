@@ -4,6 +4,7 @@
 typedef struct rounding {
     const pl_simd *simd;
     const float *x;
+    const uint16_t *half; /* in place of x */
     const pl__rounded *to;
 } rounding;
 
@@ -17,7 +18,7 @@ static void round_range(void *arg, int64_t begin, int64_t end)
 
 void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to)
 {
-    rounding r = {ctx->simd, x, to};
+    rounding r = {.simd = ctx->simd, .x = x, .to = to};
     pl__parallel_ranges(ctx, to->rows, pl__grain(ROUND_NS * (double)to->width), round_range, &r);
 }
 
@@ -39,6 +40,25 @@ pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__round
 done:
     pl__rounded_free(to);
     return status;
+}
+
+static void round_half_range(void *arg, int64_t begin, int64_t end)
+{
+    const rounding *r = arg;
+    const int64_t width = r->to->width;
+    float x[PL__HALF_WIDTH];
+    for (int64_t i = begin; i < end; i++) {
+        r->simd->from_bf16(r->half + i * width, x, width);
+        pl__rounded_set(r->simd, r->to, i, x);
+    }
+}
+
+pl_status pl__rounded_of_half(const pl_context *ctx, pl_dtype dtype, const pl__rounded *x, pl__rounded *to)
+{
+    PL__CHECK(pl__rounded_get(dtype, x->rows, x->width, to));
+    rounding r = {.simd = ctx->simd, .half = x->data, .to = to};
+    pl__parallel_ranges(ctx, x->rows, pl__grain(2 * ROUND_NS * (double)x->width), round_half_range, &r);
+    return PL_STATUS_OK;
 }
 
 pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, int64_t width, const float *x,
@@ -158,11 +178,13 @@ static void finish_rows(void *arg, int64_t begin, int64_t end)
         const int64_t row = f->begin + i;
         int32_t *sums = f->sums + i * p->n;
         float *y = f->to ? (float *)sums : p->c + row * p->c_row; /* what is rounded again stays in the cache */
+        const bool half = f->to && f->to->dtype == PL_DTYPE_BF16, whole = f->to && !half;
         f->ctx->simd->dequantize_row(sums, p->n, f->x->scales[2 * row], f->x->scales[2 * row + 1], f->scales,
                                      f->scales + p->n, p->bias, (int)p->activation,
                                      p->residual ? p->residual + row * p->residual_row : NULL, y,
-                                     f->to ? (uint8_t *)f->to->data + row * p->n : NULL,
-                                     f->to ? f->to->scales + 2 * row : NULL);
+                                     whole ? (uint8_t *)f->to->data + row * p->n : NULL,
+                                     whole ? f->to->scales + 2 * row : NULL);
+        if (half) f->ctx->simd->to_bf16(y, (uint16_t *)f->to->data + row * p->n, p->n);
     }
 }
 

@@ -18,6 +18,9 @@ static inline int64_t pl__rounded_rows(int64_t rows) { return (rows + 7) & ~(int
 pl_status pl__rounded_get(pl_dtype dtype, int64_t rows, int64_t width, pl__rounded *to);
 pl_status pl__rounded_of(const pl_context *ctx, pl_dtype dtype, int64_t rows, int64_t width, const float *x,
                          pl__rounded *to);
+/* The same of rows that are bfloat16, at most so wide. */
+enum { PL__HALF_WIDTH = 4096 };
+pl_status pl__rounded_of_half(const pl_context *ctx, pl_dtype dtype, const pl__rounded *x, pl__rounded *to);
 void pl__rounded_free(pl__rounded *r);
 void pl__rounded_clear(const pl__rounded *r); /* zeros in the rows behind the last one, for sums over rows */
 void pl__round_rows(const pl_context *ctx, const float *x, const pl__rounded *to);
@@ -50,7 +53,7 @@ static inline bool pl__low_attention(const pl_context *ctx, const pl_pack *pack)
 /* The product x w^T of a pack, A being in p->a and rounded as the pack says. */
 pl_status pl__linear_run(const pl_context *ctx, pl__product *p);
 pl_status pl__linear_low(const pl_context *ctx, pl_dtype dtype, pl__product *p); /* of that dtype, not float32 */
-/* The same, A being in `x`. The result goes to `to`, rounded the same way, where that is not NULL. */
+/* The same, A being in `x`. The result goes to `to`, rounded the same way or to bfloat16, where that is not NULL. */
 pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, const pl__rounded *to);
 /* shared.c: dx (+)= dy w in bfloat16, or in `to`, and dw (+)= dy^T x. */
 pl_status pl__dx_rounded(const pl_context *ctx, const float *weight, pl_pack *pack, int64_t width_in,

@@ -70,6 +70,17 @@ static pl_status check_context(const pl_op *op, const pl_call *call, const pl_at
     return pl__check_shape(op, call, C_B, 1, &z.kv_width, "the first dimension of context_weight");
 }
 
+pl_dtype pl__block_half(const pl_call *call)
+{
+    const pl_dtype dtype = pl_pack_dtype(pl__pack(call, W));
+    const bool same = pl_pack_dtype(pl__pack(call, OUT_W)) == dtype &&
+                      (!pl__present(&call->in[C]) || pl_pack_dtype(pl__pack(call, C_W)) == dtype);
+    /* 8 bits are for inference, and heads are rounded to them once more */
+    const bool whole = dtype == PL_DTYPE_S8 && !call->want && pl_context_has(call->ctx, PL_DTYPE_BF16) &&
+                       call->in[OUT_W].shape[1] <= PL__HALF_WIDTH;
+    return same && (dtype == PL_DTYPE_BF16 || whole) ? dtype : PL_DTYPE_F32;
+}
+
 static pl_status shape_of_rows(pl_tensor *t, bool half, int64_t rows, int64_t width)
 {
     return pl__shape2(t, half ? PL_DTYPE_BF16 : PL_DTYPE_F32, half ? pl__rounded_rows(rows) : rows, width);
@@ -89,7 +100,7 @@ static pl_status infer(pl_call *call)
     PL__CHECK(pl__shape2(&call->out[0], PL_DTYPE_F32, z.rows, z.width));
     for (int i = 0; i < N_SAVED; i++) pl__no_tensor(&call->saved[i]);
     /* scratch where nothing is saved */
-    const bool half = pl__block_is_half(call);
+    const bool half = pl__block_half(call) != PL_DTYPE_F32;
     PL__CHECK(shape_of_rows(&call->saved[QKV], half, z.rows, z.projected));
     if (z.cross) PL__CHECK(shape_of_rows(&call->saved[KV], half, z.context_rows, z.kv_width));
     PL__CHECK(shape_of_rows(&call->saved[HEADS], half, z.rows, z.queries));
