@@ -195,9 +195,20 @@ def test_a_precision_without_instructions_is_an_error_where_it_is_asked_for(once
     assert bench._chosen(CASES, ["image-1"], None) == [(NAMED["image-1"], "f32")]
 
 
+@pytest.mark.parametrize(("name", "short"), [("float32", "f32"), ("bfloat16", "bf16"), ("int8", "int8")])
+def test_precisions_have_long_names_too(once, name, short, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "_chosen", lambda cases, words, precisions: seen.extend(precisions) or [])
+    assert run("--precision", name) == 0
+    assert seen == [short]
+
+
 @pytest.mark.parametrize("arguments", [["--threads", "0"], ["--threads", "two"], ["--precision", "fp8"], ["extra"]])
 def test_wrong_arguments_exit_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         run(*arguments)
     assert end.value.code == 2
-    assert "usage: plait" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "usage: plait" in shown
+    if "--precision" in arguments:
+        assert "argument --precision: 'fp8', expected 'f32', 'float32', 'bf16', 'bfloat16' or 'int8'" in shown

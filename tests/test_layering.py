@@ -23,12 +23,13 @@ C_MAY_INCLUDE = {
 }
 # A part of the package (a module or folder of python/plait) may import itself and these; parts that are not listed may
 # import anything but the command line. `_core` is the C extension.
-BASE = {"_core", "_version", "_load", "_array", "_walk"}
+BASE = {"_core", "_version", "_load", "_array", "_precision", "_walk"}
 TAPE = BASE | {"tensor", "_rows", "reference"}
 OPS = TAPE | {"stream", "ops"}
 PY_MAY_IMPORT = {
     "reference": set(),
     "_array": set(),
+    "_precision": set(),
     "_walk": BASE,
     "tensor": BASE | {"_walk"},
     "gradcheck": BASE | {"tensor"},

@@ -197,10 +197,7 @@ def test_the_copy_shares_arrays_and_keeps_its_packs(precision):
 
 def test_what_to_refuses():
     model = nn.Linear(8, 8)
-    for bad in ("fp8", "", None, 16, np.float32):
-        with pytest.raises(ValueError, match=r"precision is .* expected 'f32', 'bf16' or 'int8'"):
-            model.to(bad)
-    assert model.to("f32") is model
+    assert model.to("f32") is model.to("float32") is model
     low = [precision for precision in PRECISIONS if _core.has(precision)]
     for precision in low:
         with pytest.raises(RuntimeError, match="for inference alone"):
@@ -210,3 +207,43 @@ def test_what_to_refuses():
             model.to(precision).to(other)
     with pytest.raises(ValueError, match="expected 'f32', 'bf16' or 'int8'"):
         _core.Pack().dtype = "fp8"
+
+
+ROWS = np.random.default_rng(9).standard_normal((5, 8)).astype(np.float32)
+OFFSETS = [0, 2, 5]
+
+
+def fitted(precision):
+    model = nn.Linear(8, 8)
+    steps = {"steps": 1, "precision": precision, "progress": False}
+    plait.train.fit(model, plait.optim.SGD(model), lambda step: ROWS, lambda model, x: ops.mean(model(x)), **steps)
+    return model.training_precision
+
+
+# What takes the name of a precision, as a function of the name that gives what came of it.
+TAKES = {
+    "to": (lambda name: nn.Linear(8, 8).to(name).precision, ("f32", "bf16", "int8")),
+    "train": (lambda name: nn.Linear(8, 8).train(precision=name).training_precision, ("f32", "bf16")),
+    "fit": (fitted, ("f32", "bf16")),
+    "attention": (
+        lambda name: ops.attention(ROWS, ROWS, ROWS, OFFSETS, OFFSETS, heads=2, precision=name).data.tobytes(),
+        ("f32", "bf16"),
+    ),
+    "quantize": (lambda name: plait.quantize(nn.Linear(8, 8), [ROWS], name).precision, ("bf16", "int8")),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*no instructions")
+@pytest.mark.parametrize("function", TAKES)
+def test_precisions_have_the_same_names_everywhere(function):
+    call, known = TAKES[function]
+    long = {"f32": "float32", "bf16": "bfloat16"}
+    for name in known:
+        assert call(long.get(name, name)) == call(name)
+    assert len({call(name) for name in known}) == len(known)
+    *names, last = [repr(n) for name in known for n in (name, long.get(name)) if n]
+    message = f"{function}: precision is .*, expected {', '.join(names)} or {last}"
+    for bad in ("fp8", "F32", "", 32, None, ["bf16"], np.float32, *{"f32", "int8"}.difference(known)):
+        if bad is not None or function not in ("train", "fit"):  # None leaves it as it is there
+            with pytest.raises(ValueError, match=message):
+                call(bad)

@@ -191,7 +191,7 @@ def test_the_model_is_left_alone(training, fails):
 LAYER = nn.Linear(8, 6)
 WRONG = [
     (lambda d: plait.quantize(3, []), TypeError, "model is int, expected a Module"),
-    (lambda d: plait.quantize(LAYER, [X], "fp8"), ValueError, "precision is 'fp8', expected 'int8' or 'bf16'"),
+    (lambda d: plait.quantize(LAYER, [X], "fp8"), ValueError, "precision is 'fp8', expected 'bf16'"),
     (lambda d: plait.quantize(LAYER, [X], "f32"), ValueError, "precision is 'f32'"),
     (lambda d: plait.quantize(LAYER, [X], ["int8"]), ValueError, r"precision is \['int8'\]"),
     (lambda d: plait.quantize(LAYER.to("bf16"), [X]), RuntimeError, "the model is in bf16 already"),

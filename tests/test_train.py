@@ -202,7 +202,7 @@ def test_early_stopping_puts_the_best_weights_back(tmp_path):
         ({"keep": 0}, ValueError, "keep is 0"),
         ({"patience": 3}, ValueError, "need evaluate"),
         ({"resume": True}, ValueError, "resume needs checkpoint"),
-        ({"precision": "int8"}, ValueError, "fit: precision is 'int8', expected 'f32' or 'bf16'"),
+        ({"precision": "int8"}, ValueError, "fit: precision is 'int8', expected 'f32'"),
         ({"schedule": lambda s: 1}, TypeError, "schedule is function"),
         ({"evaluate": lambda m: float("nan")}, FloatingPointError, "score is nan after step 4"),
         ({"evaluate": lambda m: {"a": 1}, "monitor": "b"}, ValueError, "monitor is 'b'"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plait._precision import LOWER, named
 from plait.models import DualEncoder, ImageEncoder, TextEncoder
 from plait.models.encoding import evaluating
 from plait.nn import Module
@@ -72,7 +73,7 @@ def quantize(model, samples, precision="int8", limit=0.99, below="warn"):
         Real ones, some dozens. For a dual encoder ``{"images": [...], "texts": [...]}``, or one of the two, or a list
         of str. For an ``ImageEncoder`` or a ``TextEncoder`` what its ``encode`` takes. For any other module batches:
         ``model(batch)``, or ``model(*batch)`` where a batch is a tuple. They are read once.
-    precision : {"int8", "bf16"}
+    precision : {"int8", "bf16", "bfloat16"}
     limit : float
         The least cosine that a row may have; above 0 and at most 1.
     below : {"warn", "raise", "ignore"}
@@ -134,8 +135,7 @@ def _check(model, precision, limit, below):
         raise TypeError(f"quantize: model is {type(model).__name__}, expected a Module")
     if model.precision != "f32":
         raise RuntimeError(f"quantize: the model is in {model.precision} already; quantise the float32 one")
-    if precision not in ("int8", "bf16", "bfloat16"):
-        raise ValueError(f"quantize: precision is {precision!r}, expected 'int8' or 'bf16'")
+    named("quantize", precision, LOWER)
     if isinstance(limit, bool) or not isinstance(limit, (int, float, np.floating)) or not 0 < limit <= 1:
         raise ValueError(f"quantize: limit is {limit!r}, expected a number above 0 and at most 1")
     if below not in ("warn", "raise", "ignore"):

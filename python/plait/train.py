@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from plait import _core, io
-from plait.nn.precision import named
+from plait._precision import TRAINED, named
 from plait.ops._apply import generator
 from plait.optim import Schedule
 
@@ -98,7 +98,7 @@ def fit(
         Go on from the last checkpoint of the folder, if there is one. Without it a folder with checkpoints is an error.
     rng : numpy.random.Generator, optional
         One that `batches` or `loss_fn` draw from: its state is part of checkpoints.
-    precision : {"f32", "bf16"}, optional
+    precision : {"f32", "bf16"} or {"float32", "bfloat16"}, optional
         What the products of the model are computed in, see ``Module.train``; default: as it is.
     progress : bool
         A bar with loss and samples/s, where tqdm is installed.
@@ -148,7 +148,7 @@ def fit(
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"fit: {name} is {value!r}, expected a whole number of at least {least}")
     if precision is not None:
-        named("fit", precision, ("f32", "bf16"))
+        named("fit", precision, TRAINED)
     if evaluate is None and (patience is not None or every is not None or monitor is not None):
         raise ValueError("fit: every, patience and monitor need evaluate")
     if schedule is not None and not isinstance(schedule, Schedule):

@@ -16,11 +16,9 @@ import numpy as np
 
 import plait
 from plait import losses, nn, ops
+from plait._precision import ALL, TRAINED
 
 __all__ = ["CASES", "Case", "Work", "forget"]
-
-_ALL = ("f32", "bf16", "int8")
-_TRAINED = ("f32", "bf16")
 
 
 class Work(NamedTuple):
@@ -180,16 +178,16 @@ def _training(batch, precision):
 _part = functools.partial
 
 CASES = (
-    Case("image-1", "CLIP ViT-B/32 image tower, 1 picture", _part(_image, 1), _ALL),
-    Case("image-8", "CLIP ViT-B/32 image tower, 8 pictures", _part(_image, 8), _ALL),
-    Case("image-32", "CLIP ViT-B/32 image tower, 32 pictures", _part(_image, 32), _ALL),
-    Case("text-16", "CLIP text tower, 32 texts of 16 tokens", _part(_text, 32, 16), _ALL),
-    Case("text-77", "CLIP text tower, 32 texts of 77 tokens", _part(_text, 32, 77), _ALL),
-    Case("cross", "cross-modal block, width 768, 16 samples of 20 and 36 rows", _part(_cross, 16, 20, 36), _ALL),
-    Case("attention", "attention, 8 samples, 12 heads of 64, 197 rows", _part(_attention_alone, False), _TRAINED),
-    Case("attention-grad", "the same, forward and backward", _part(_attention_alone, True), _TRAINED),
+    Case("image-1", "CLIP ViT-B/32 image tower, 1 picture", _part(_image, 1), ALL),
+    Case("image-8", "CLIP ViT-B/32 image tower, 8 pictures", _part(_image, 8), ALL),
+    Case("image-32", "CLIP ViT-B/32 image tower, 32 pictures", _part(_image, 32), ALL),
+    Case("text-16", "CLIP text tower, 32 texts of 16 tokens", _part(_text, 32, 16), ALL),
+    Case("text-77", "CLIP text tower, 32 texts of 77 tokens", _part(_text, 32, 77), ALL),
+    Case("cross", "cross-modal block, width 768, 16 samples of 20 and 36 rows", _part(_cross, 16, 20, 36), ALL),
+    Case("attention", "attention, 8 samples, 12 heads of 64, 197 rows", _part(_attention_alone, False), TRAINED),
+    Case("attention-grad", "the same, forward and backward", _part(_attention_alone, True), TRAINED),
     Case("nce-1024", "InfoNCE of 1,024 pairs of 512, forward and backward", _part(_info_nce, 1024)),
     Case("nce-4096", "InfoNCE of 4,096 pairs of 512, forward and backward", _part(_info_nce, 4096)),
     Case("adamw", "AdamW step, 20 M parameters", _part(_adamw, 20_000_000)),
-    Case("train", "small CLIP, training step of 128 pairs", _part(_training, 128), _TRAINED),
+    Case("train", "small CLIP, training step of 128 pairs", _part(_training, 128), TRAINED),
 )

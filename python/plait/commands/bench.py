@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from plait._precision import ALL, names, short
+
 NAME = "bench"
 HELP = "time models, operators and training on this machine"
 EXAMPLES = """examples:
@@ -40,11 +42,17 @@ def _threads(text):
 _threads.__name__ = "whole number"  # argparse shows it
 
 
+def _precision(text):
+    if short(text) not in ALL:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected {names(ALL)}")
+    return short(text)
+
+
 def add_arguments(parser):
     parser.add_argument("--case", action="append", metavar="WORD", help="only cases with this word in their name")
     parser.add_argument(
-        "--precision", action="append", choices=("f32", "bf16", "int8"),
-        help="only this one (default: all that the processor has instructions for)",
+        "--precision", action="append", type=_precision, metavar="NAME",
+        help="only f32, bf16 or int8 (default: all that the processor has instructions for)",
     )  # fmt: skip
     parser.add_argument("--threads", type=_threads, metavar="N", help="(default: those of plait info)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plait._precision import ALL, named, refuse_copies
 from plait.nn.parameter import Parameter
 
 __all__ = ["Buffer", "LoadResult", "Module"]
@@ -194,7 +195,7 @@ class Module:
         ----------
         mode : bool
             False is ``eval()``.
-        precision : {"f32", "bf16"}, optional
+        precision : {"f32", "bf16"} or {"float32", "bfloat16"}, optional
             What linear layers and attention multiply in from now on, forward and backward, also in evaluation: "bf16"
             rounds the operands of their products to bfloat16 (mixed precision, Micikevicius et al., arXiv 1710.03740).
             Weights, sums, statistics, gradients and what the optimiser works on stay float32. None leaves it as it is.
@@ -214,8 +215,8 @@ class Module:
         >>> model.training_precision
         'f32'
         """
-        if mode and self.precision != "f32":
-            raise RuntimeError(f"train: the model is in {self.precision}, for inference alone; train the float32 one")
+        if mode:
+            refuse_copies("train", self)
         if precision is not None:
             from plait.nn.precision import multiply_in
 
@@ -282,7 +283,7 @@ class Module:
 
         Parameters
         ----------
-        precision : {"bf16", "int8", "f32"}
+        precision : {"bf16", "int8", "f32"} or {"bfloat16", "float32"}
             "f32" gives the model itself.
 
         Returns
@@ -298,13 +299,13 @@ class Module:
         RuntimeError
             The model is in a lower precision already.
         """
-        from plait.nn.precision import converted, named
-
-        precision = named("to", precision, ("f32", "bf16", "int8"))
+        precision = named("to", precision, ALL)
         if precision == self.precision:
             return self
         if self.precision != "f32":
             raise RuntimeError(f"to: the model is in {self.precision} already; convert the float32 one")
+        from plait.nn.precision import converted
+
         return converted(self, precision)
 
     def save(self, folder) -> None:

@@ -8,21 +8,11 @@ import warnings
 import numpy as np
 
 from plait import _core, ops
+from plait._precision import TRAINED, named, refuse_copies
 from plait.nn.layers import Linear
 from plait.tensor import no_grad
 
-__all__ = ["converted", "multiply_in", "named"]
-
-_LONG = {"float32": "f32", "bfloat16": "bf16"}
-
-
-def named(function, precision, known):
-    """The short name of a precision."""
-    short = _LONG.get(precision, precision) if isinstance(precision, str) else None
-    if short not in known:
-        names = ", ".join(repr(name) for name in known[:-1]) + f" or {known[-1]!r}"
-        raise ValueError(f"{function}: precision is {precision!r}, expected {names}")
-    return short
+__all__ = ["converted", "multiply_in"]
 
 
 def _fast(function, precision):
@@ -60,9 +50,8 @@ def _fill(weight, mapped):
 
 def multiply_in(model, precision: str):
     """Sets what the products of a model are computed in while it is trained, see ``Module.train``."""
-    precision = named("train", precision, ("f32", "bf16"))
-    if model.precision != "f32":
-        raise RuntimeError(f"train: the model is in {model.precision}, for inference alone; train the float32 one")
+    precision = named("train", precision, TRAINED)
+    refuse_copies("train", model)
     dtype = precision if precision == "f32" or _fast("train", precision) else "f32"
     for p in model.parameters():
         if p.pack is not None:

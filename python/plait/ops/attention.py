@@ -6,6 +6,7 @@ import numpy as np
 
 from plait import reference
 from plait._array import plain_array, shape_of
+from plait._precision import TRAINED, named
 from plait.tensor import Tensor
 
 from ._apply import apply, generator, operators
@@ -196,12 +197,6 @@ def _ordered(q_times, kv_times):
     return given.get("q_times"), given.get("kv_times")
 
 
-def _is_bf16(precision):
-    if not isinstance(precision, str) or precision not in ("f32", "bf16"):
-        raise ValueError(f"attention: precision is {precision!r}, expected 'f32' or 'bf16'")
-    return precision == "bf16"
-
-
 def attention(
     q,
     k,
@@ -265,7 +260,7 @@ def attention(
     dropout : float
         Probability, at least 0 and below 1, with which a weight is zero; the others are divided by ``1 - dropout``. The
         mask depends on `plait.seed`, the number of the call, and the places of query and key.
-    precision : {"f32", "bf16"}
+    precision : {"f32", "bf16"} or {"float32", "bfloat16"}
         "bf16" rounds the operands of all products to bfloat16, backward too; sums and softmax are float32. Faster only
         where the processor multiplies bfloat16.
     return_weights : bool
@@ -316,12 +311,12 @@ def attention(
         "scale": scale,
         "dropout": dropout,
         "causal": causal,
-        "bf16": _is_bf16(precision),
+        "bf16": named("attention", precision, TRAINED) == "bf16",
     }
     key, counter = generator.draw() if dropout else (0, 0)
     out = apply(_attention, inputs, attrs, key, counter)
     if not return_weights:
         return out
     arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]
-    named = dict(zip([name for name, _ in _attention.ports], arrays, strict=True))
-    return out, [w.astype(dtype) for w in reference.attention_weights(**named, **attrs)]
+    by_name = dict(zip([name for name, _ in _attention.ports], arrays, strict=True))
+    return out, [w.astype(dtype) for w in reference.attention_weights(**by_name, **attrs)]
