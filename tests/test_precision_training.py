@@ -212,7 +212,22 @@ model = plait.nn.Encoder(1, 16, 2).eval()
 x = np.random.default_rng(0).standard_normal((1, 5, 16)).astype(np.float32)
 with plait.no_grad():
     exact = model(x).rows.data
-for make in (lambda: model.to("bf16"), lambda: model.to("int8"), lambda: model.train(precision="bf16").eval()):
+
+def fitted():
+    low = plait.nn.Encoder(1, 16, 2)
+    low.load_state_dict(model.state_dict())
+    optimizer = plait.optim.SGD(low)
+    plait.train.fit(low, optimizer, [x], lambda low, x: low(x).rows.mean(), steps=0, precision="bf16", progress=False)
+    return low.eval()
+
+makes = [
+    lambda: model.to("bf16"),
+    lambda: model.to("int8"),
+    lambda: plait.quantize(model, [x], "bf16").model,
+    fitted,
+    lambda: model.train(precision="bf16").eval(),
+]
+for make in makes:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         low = make()

@@ -73,6 +73,7 @@ def test_cosines_are_those_of_the_vectors(dual, precision):
     text = str(result)
     assert f"DualEncoder in {precision}: cosine with float32 {result.mean:.5f}" in text
     assert "among 6 images" in text and "among 3 texts" in text and text in repr(result)
+    assert result.quantized
 
 
 SAMPLES = {
@@ -245,6 +246,11 @@ def test_errors(dual, row):
 
 def test_a_processor_without_the_instructions_says_so(monkeypatch):
     monkeypatch.setattr(_core, "has", lambda precision: False)
-    with pytest.warns(UserWarning, match="this processor has no instructions for int8; the model computes in float32"):
+    message = "quantize: this processor has no instructions for int8; the model computes in float32"
+    with pytest.warns(UserWarning, match=message) as caught:
         result = plait.quantize(LAYER, [X])
-    assert result.worst == pytest.approx(1, abs=1e-12)
+    assert [w.filename for w in caught] == [__file__]
+    assert result.worst == pytest.approx(1, abs=1e-12) and not result.quantized
+    assert str(result) == (
+        "Linear: nothing was quantised, this processor has no instructions for int8; the model computes in float32"
+    )

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plait import _core
 from plait._precision import LOWER, named
 from plait.models import DualEncoder, ImageEncoder, TextEncoder
 from plait.models.encoding import evaluating
 from plait.nn import Module
+from plait.nn.precision import converted, lacking
 from plait.stream import Stream
 from plait.tensor import Tensor
 
@@ -31,6 +33,9 @@ class Quantized:
         "bf16" or "int8".
     cosines : dict of str to (n,) float64 array
         Between each row of the two models' outputs, by what they are: "images", "texts", "samples" or "outputs".
+    quantized : bool
+        False where this processor has no instructions for the precision: `model` computes in float32 then, and the
+        cosines are those of two float32 models.
 
     Examples
     --------
@@ -43,6 +48,7 @@ class Quantized:
     model: Module
     precision: str
     cosines: dict
+    quantized: bool = True
 
     @property
     def mean(self) -> float:
@@ -55,8 +61,11 @@ class Quantized:
         return min(float(c.min()) for c in self.cosines.values())
 
     def __str__(self):
+        kind = type(self.model).__name__
+        if not self.quantized:
+            return f"{kind}: nothing was quantised, {lacking(self.precision)}"
         parts = ", ".join(f"{c.min():.5f} among {len(c)} {name}" for name, c in self.cosines.items())
-        return f"{type(self.model).__name__} in {self.precision}: cosine with float32 {self.mean:.5f}, worst {parts}"
+        return f"{kind} in {self.precision}: cosine with float32 {self.mean:.5f}, worst {parts}"
 
     def __repr__(self):
         return f"<Quantized {self}>"
@@ -82,7 +91,8 @@ def quantize(model, samples, precision="int8", limit=0.99, below="warn"):
     Returns
     -------
     Quantized
-        With ``model``, ``cosines``, ``mean`` and ``worst``; printed, it says what was lost.
+        With ``model``, ``cosines``, ``mean`` and ``worst``; printed, it says what was lost. On a processor without the
+        instructions nothing is quantised, which a warning, ``quantized`` and the printed text say.
 
     Raises
     ------
@@ -110,9 +120,9 @@ def quantize(model, samples, precision="int8", limit=0.99, below="warn"):
     >>> result.model.encode_text([5, 6, 7]).shape
     (256,)
     """
-    _check(model, precision, limit, below)
+    precision = _check(model, precision, limit, below)
     run = _runs(model, samples)
-    low, cosines = model.to(precision), {}
+    low, cosines = converted(model, precision, "quantize"), {}
     with evaluating(model, thorough=True):
         for name, call in run:
             exact, other = ([_rows(out) for out in _outputs(call(m))] for m in (model, low))
@@ -121,7 +131,7 @@ def quantize(model, samples, precision="int8", limit=0.99, below="warn"):
     cosines = {name: np.concatenate(parts) for name, parts in cosines.items()}
     if not cosines or not all(c.size for c in cosines.values()):
         raise ValueError("quantize: samples give no rows of output, expected at least one")
-    result = Quantized(low, low.precision, cosines)
+    result = Quantized(low, precision, cosines, _core.has(precision))
     if result.worst < limit and below != "ignore":
         complaint = _complaint(result, limit)
         if below == "raise":
@@ -135,11 +145,12 @@ def _check(model, precision, limit, below):
         raise TypeError(f"quantize: model is {type(model).__name__}, expected a Module")
     if model.precision != "f32":
         raise RuntimeError(f"quantize: the model is in {model.precision} already; quantise the float32 one")
-    named("quantize", precision, LOWER)
+    precision = named("quantize", precision, LOWER)
     if isinstance(limit, bool) or not isinstance(limit, (int, float, np.floating)) or not 0 < limit <= 1:
         raise ValueError(f"quantize: limit is {limit!r}, expected a number above 0 and at most 1")
     if below not in ("warn", "raise", "ignore"):
         raise ValueError(f"quantize: below is {below!r}, expected 'warn', 'raise' or 'ignore'")
+    return precision
 
 
 # ---------------------------------------------------------------- samples

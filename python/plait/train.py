@@ -16,6 +16,7 @@ import numpy as np
 
 from plait import _core, io
 from plait._precision import TRAINED, named
+from plait.nn.precision import multiply_in
 from plait.ops._apply import generator
 from plait.optim import Schedule
 
@@ -164,7 +165,9 @@ def fit(
 
     draw = _source(batches, run.step)
     start, before = time.perf_counter(), run.history.seconds
-    model.train(precision=precision)
+    if precision is not None:
+        multiply_in(model, precision, "fit")
+    model.train()
 
     def save():
         if folder is not None and run.step != run.saved:

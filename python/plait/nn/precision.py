@@ -12,21 +12,25 @@ from plait._precision import TRAINED, named, refuse_copies
 from plait.nn.layers import Linear
 from plait.tensor import no_grad
 
-__all__ = ["converted", "multiply_in"]
+__all__ = ["converted", "lacking", "multiply_in"]
 
 
 def _fast(function, precision):
+    """Whether a precision has instructions here; if not, a warning at the line that called the user's `function`."""
     if _core.has(precision):
         return True
-    warnings.warn(
-        f"{function}: this processor has no instructions for {precision}; the model computes in float32", stacklevel=4
-    )
+    warnings.warn(f"{function}: {lacking(precision)}", stacklevel=4)
     return False
 
 
-def converted(model, precision: str):
-    """A copy whose linear layers are packed in a precision, see ``Module.to``."""
-    fast = _fast("to", precision)
+def lacking(precision):
+    """What is said where a precision has no instructions."""
+    return f"this processor has no instructions for {precision}; the model computes in float32"
+
+
+def converted(model, precision: str, function: str = "to"):
+    """A copy whose linear layers are packed in a precision, see ``Module.to``; `function` is what the user called."""
+    fast = _fast(function, precision)
     twins = {id(p): p.sharing(precision if fast else "f32") for p in model.parameters()}
     mapped = {id(twins[id(p)]) for p in model.parameters() if p.pack is not None and p.pack.mapped}
     other = copy.deepcopy(model, twins).eval()
@@ -48,11 +52,11 @@ def _fill(weight, mapped):
     weight.pack.mapped = False
 
 
-def multiply_in(model, precision: str):
+def multiply_in(model, precision: str, function: str = "train"):
     """Sets what the products of a model are computed in while it is trained, see ``Module.train``."""
-    precision = named("train", precision, TRAINED)
-    refuse_copies("train", model)
-    dtype = precision if precision == "f32" or _fast("train", precision) else "f32"
+    precision = named(function, precision, TRAINED)
+    refuse_copies(function, model)
+    dtype = precision if precision == "f32" or _fast(function, precision) else "f32"
     for p in model.parameters():
         if p.pack is not None:
             p.pack.dtype = dtype
