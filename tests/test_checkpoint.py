@@ -374,6 +374,14 @@ def test_set_checkpointing_reaches_every_encoder_and_is_not_saved(tmp_path):
         nn.Linear(2, 2).set_checkpointing()
 
 
+@pytest.mark.parametrize("on", ["no", "yes", 1, None])
+def test_checkpointing_is_switched_by_a_bool(on):
+    with pytest.raises(TypeError, match=f"set_checkpointing: on is {on!r}, expected True or False"):
+        nn.Encoder(1, 8, 2).set_checkpointing(on)
+    with pytest.raises(TypeError, match=f"Encoder: checkpoint is {on!r}, expected True or False"):
+        nn.Encoder(1, 8, 2, checkpoint=on)
+
+
 def test_an_encoder_passes_biases_and_caches_on():
     encoder = nn.Encoder(2, 32, 4, causal=True, checkpoint=True)
     table = plait.Tensor(RNG.standard_normal((4, 19)).astype(np.float32), requires_grad=True)

@@ -101,7 +101,37 @@ def test_two_copies_share_one_array_until_somebody_writes(precision):
     np.testing.assert_array_equal(seen(first), want)
 
 
-@pytest.mark.parametrize("on", ["no", 1, None])
-def test_checkpointing_is_switched_by_a_bool(on):
-    with pytest.raises(TypeError, match="set_checkpointing: on is"):
-        model().set_checkpointing(on)
+def head():
+    return plait.nn.Linear(4, 4).parameters()
+
+
+# What trains a model, as a function of it.
+TRAINING = {
+    "train": lambda m: m.train(),
+    "train, bfloat16": lambda m: m.train(precision="bf16"),
+    "set_checkpointing": lambda m: m.set_checkpointing(),
+    "set_checkpointing of a tower": lambda m: m.image.set_checkpointing(),
+    "AdamW": plait.optim.AdamW,
+    "AdamW of a group": lambda m: plait.optim.AdamW([{"params": head()}, {"params": m}]),
+    "SGD": plait.optim.SGD,
+    "decay_groups": plait.optim.decay_groups,
+}
+
+
+@each
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_copy_is_not_trained(name, precision):
+    message = (
+        f"{name.split()[0].rstrip(',')}: the model is a copy in {precision}, for inference alone; train the float32 "
+        "model that it was made from"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        TRAINING[name](model().to(precision))
+
+
+@each
+def test_what_evaluates_a_copy_does_not_refuse_it(precision):
+    quick = model().set_checkpointing().to(precision)
+    assert quick.eval().train(False).set_checkpointing(False).image.encoder.checkpoint is False
+    with pytest.raises(ValueError, match="AdamW: every parameter is frozen, as those of a copy by `to` are"):
+        plait.optim.AdamW(quick.parameters())

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from plait import _core
+from plait._precision import refuse_copies
 from plait.nn.module import Module
 from plait.nn.parameter import Parameter
 
@@ -48,6 +49,7 @@ def decay_groups(model: Module, weight_decay: float = 0.01, exclude=()) -> list:
     """
     if isinstance(exclude, str):
         raise TypeError(f"decay_groups: exclude is {exclude!r}, expected a list of words")
+    refuse_copies("decay_groups", model)
     names = [name.split(".") for name, _ in model.named_parameters()]
     unknown = [word for word in exclude if not any(word in parts for parts in names)]
     if unknown:
@@ -121,7 +123,7 @@ class Optimizer:
         self._gather()
 
     def _make_groups(self, model, defaults):
-        given = list(model.parameters() if isinstance(model, Module) else model)
+        given = list(self._parameters_of(model))
         if not given:
             raise ValueError(f"{type(self).__name__}: no parameters were given")
         if not isinstance(given[0], dict):
@@ -135,7 +137,7 @@ class Optimizer:
                     f"{', '.join(self.group_options)}"
                 )
             params = []
-            for p in g["params"].parameters() if isinstance(g["params"], Module) else g["params"]:
+            for p in self._parameters_of(g["params"]):
                 if not isinstance(p, Parameter):
                     raise TypeError(f"{type(self).__name__}: a group holds {type(p).__name__}, expected Parameter")
                 if p.requires_grad and id(p) not in seen:
@@ -147,8 +149,14 @@ class Optimizer:
             }
             groups.append({"params": params, **options})
         if not seen:
-            raise ValueError(f"{type(self).__name__}: every parameter is frozen")
+            raise ValueError(f"{type(self).__name__}: every parameter is frozen, as those of a copy by `to` are")
         return groups
+
+    def _parameters_of(self, given):
+        if not isinstance(given, Module):
+            return given
+        refuse_copies(type(self).__name__, given)
+        return given.parameters()
 
     def _gather(self):
         self._params, self._spans, size = [], [], 0

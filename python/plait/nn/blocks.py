@@ -7,7 +7,7 @@ import numpy as np
 from plait import ops
 from plait.nn.attention import CrossAttention, SelfAttention
 from plait.nn.layers import MLP, Dropout, GatedMLP, LayerNorm, RMSNorm
-from plait.nn.module import Module
+from plait.nn.module import Module, flag
 from plait.nn.parameter import Parameter
 from plait.ops._apply import chain, operators
 from plait.ops.recompute import checkpoint
@@ -193,7 +193,7 @@ class Encoder(Module):
 
     def __init__(self, depth, width, heads, checkpoint=False, **options):
         super().__init__()
-        self.checkpoint = bool(checkpoint)
+        self.checkpoint = flag("Encoder", "checkpoint", checkpoint)
         self.blocks = [EncoderBlock(width, heads, **options) for _ in range(depth)]
         norm, eps = options.get("norm", LayerNorm), options.get("eps", 1e-5)
         self.norm = norm(width, eps) if options.get("pre_norm", True) else None

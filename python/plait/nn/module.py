@@ -256,9 +256,12 @@ class Module:
             There is no ``Encoder`` in it; ``plait.checkpoint`` does the same for any function.
         TypeError
             `on` is no bool.
+        RuntimeError
+            The model is one for inference, of ``to``.
         """
-        if not isinstance(on, bool):
-            raise TypeError(f"set_checkpointing: on is {on!r}, expected True or False")
+        on = flag("set_checkpointing", "on", on)
+        if on:
+            refuse_copies("set_checkpointing", self)
         encoders = [
             module for _, module in self.named_modules() if isinstance(getattr(module, "checkpoint", None), bool)
         ]
@@ -323,6 +326,13 @@ class Module:
 
     def __repr__(self):
         return f"{type(self).__name__}({self.count_parameters():,} parameters)"
+
+
+def flag(function, name, value) -> bool:
+    """The value of an argument that is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} is {value!r}, expected True or False")
+    return bool(value)
 
 
 def _flatten(name, value):
