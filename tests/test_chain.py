@@ -143,9 +143,9 @@ def test_short_encoders(depth):
 
 
 def test_errors_name_the_operator_and_its_argument():
-    model = encoder().eval().freeze()
+    calls = encoder().eval().freeze().blocks[0].calls(np.array([0, 4]))
     with pytest.raises(ValueError, match="attention_block: norm_weight has shape"):
-        model(plait.Stream(np.ones((4, 15), np.float32), [0, 4]))
+        chain(np.ones((4, 15), np.float32), calls)
 
 
 NORM = operators["layer_norm"]

@@ -348,9 +348,38 @@ def test_cross_modal_block_without_self_attention():
     np.testing.assert_allclose(got_a[1].data, rows.data, rtol=1e-5, atol=1e-6)
 
 
+BLOCKS = {
+    "fused": nn.Encoder(1, 16, 4),
+    "composed": nn.Encoder(1, 16, 4, rope=1e4),
+    "post-norm": nn.Encoder(1, 16, 4, pre_norm=False),
+    "no blocks": nn.Encoder(0, 16, 4),
+    "one block": nn.EncoderBlock(16, 4),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_rows_of_another_width(name, training):
+    module = BLOCKS[name].train(training)
+    message = f"{type(module).__name__}: x has rows of width 12, expected 16"
+    for rows in (stream(12), np.ones((2, 3, 12), np.float32), stream(12, (0, 0))):
+        with pytest.raises(ValueError, match=message):
+            module(rows)
+
+
+def test_rows_that_are_no_vectors():
+    for shape, message in (((3, 2, 16), "x has 3 dimensions, expected 2"), ((3,), "x has 1 dimension, expected 2")):
+        with pytest.raises(ValueError, match=message):
+            nn.Encoder(1, 16, 4)(plait.Stream(np.ones(shape, np.float32), [0, 3]))
+
+
 def test_cross_modal_errors():
     block = nn.CrossModalBlock((16, 8), heads=4)
     with pytest.raises(ValueError, match="the streams have 5 and 2 samples"):
         block(stream(16, (1, 1, 1, 1, 1)), stream(8, (1, 1)))
+    with pytest.raises(ValueError, match="CrossModalBlock: a has rows of width 8, expected 16"):
+        block(stream(8), stream(8))
+    with pytest.raises(ValueError, match="CrossModalBlock: b has rows of width 16, expected 8"):
+        block(stream(16), stream(16))
     with pytest.raises(ValueError, match="heads"):
         nn.CrossModalBlock((16, 6), heads=4)

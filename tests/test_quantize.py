@@ -244,6 +244,13 @@ def test_errors(dual, row):
         call(dual)
 
 
+def test_errors_of_a_batch_say_which():
+    encoder, batch = nn.Encoder(1, 16, 4), np.ones((2, 3, 16), np.float32)
+    with pytest.raises(ValueError, match="Encoder: x has rows of width 12, expected 16") as error:
+        plait.quantize(encoder, [batch, batch[:, :, :12]])
+    assert error.value.__notes__ == ["in samples[1] of plait.quantize"]
+
+
 def test_a_processor_without_the_instructions_says_so(monkeypatch):
     monkeypatch.setattr(_core, "has", lambda precision: False)
     message = "quantize: this processor has no instructions for int8; the model computes in float32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
 
@@ -173,7 +174,15 @@ def _runs(model, samples):
             f"quantize: samples is {type(samples).__name__}, expected batches for a {type(model).__name__}, such as "
             "[array] for one of them"
         )
-    return (("outputs", lambda m, b=batch: m(*b) if isinstance(b, tuple) else m(b)) for batch in samples)
+    return (("outputs", functools.partial(_call, i, batch)) for i, batch in enumerate(samples))
+
+
+def _call(i, batch, model):
+    try:
+        return model(*batch) if isinstance(batch, tuple) else model(batch)
+    except (IndexError, TypeError, ValueError) as error:
+        error.add_note(f"in samples[{i}] of plait.quantize")
+        raise
 
 
 def _by_kind(model, samples):

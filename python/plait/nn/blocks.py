@@ -18,6 +18,15 @@ __all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
 _ATTENTION, _MLP = operators["attention_block"], operators["mlp_block"]
 
 
+def _stream_of(x, width, function, name="x"):
+    """A stream of rows of a width; the core says what is wrong with rows that are no vectors."""
+    x = as_stream(x, name=name)
+    shape = x.rows.shape
+    if shape[1:] != (width,) and len(shape) == 2:
+        raise ValueError(f"{function}: {name} has rows of width {shape[1]}, expected {width}")
+    return x
+
+
 def add_streams(x, y):
     """Residual sum: the segments of x."""
     return x.with_rows(ops.add(x.rows, y.rows))
@@ -80,6 +89,7 @@ class EncoderBlock(Module):
         super().__init__()
         if norm not in (LayerNorm, RMSNorm):
             raise TypeError(f"EncoderBlock: norm is {norm!r}, expected LayerNorm or RMSNorm")
+        self.width = width
         self.norm1 = norm(width, eps)
         self.attention = SelfAttention(
             width, heads, kv_heads=kv_heads, causal=causal, dropout=attention_dropout, rope=rope, qkv_bias=qkv_bias
@@ -93,7 +103,7 @@ class EncoderBlock(Module):
         )
 
     def forward(self, x, cache=None, bias=None):
-        x = as_stream(x)
+        x = _stream_of(x, self.width, "EncoderBlock")
         plain = cache is None and bias is None
         if plain and not self.training and self.fuses:
             return x.with_rows(chain(x.rows, self.calls(x.offsets)))
@@ -193,6 +203,7 @@ class Encoder(Module):
 
     def __init__(self, depth, width, heads, checkpoint=False, **options):
         super().__init__()
+        self.width = width
         self.checkpoint = flag("Encoder", "checkpoint", checkpoint)
         self.blocks = [EncoderBlock(width, heads, **options) for _ in range(depth)]
         norm, eps = options.get("norm", LayerNorm), options.get("eps", 1e-5)
@@ -206,8 +217,8 @@ class Encoder(Module):
         """The rows of the last block, as ``forward`` takes them to the norm."""
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"Encoder: got {len(caches)} caches, expected {len(self.blocks)}, one a block")
+        x = _stream_of(x, self.width, "Encoder")
         if caches is None and bias is None and self._fuses:
-            x = as_stream(x)
             return x.with_rows(chain(x.rows, [call for block in self.blocks for call in block.calls(x.offsets)]))
         for i, block in enumerate(self.blocks):
             cache = None if caches is None else caches[i]
@@ -266,7 +277,8 @@ class CrossModalBlock(Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, a, b):
-        a, b = as_stream(a), as_stream(b)
+        a = _stream_of(a, self.norm_a.weight.shape[0], "CrossModalBlock", "a")
+        b = _stream_of(b, self.norm_b.weight.shape[0], "CrossModalBlock", "b")
         normed_a, normed_b = self.norm_a(a), self.norm_b(b)
         cross_a = self._cross(a, self.norm_a, self.cross_a, normed_b)
         cross_b = self._cross(b, self.norm_b, self.cross_b, normed_a)
