@@ -280,7 +280,8 @@ class Module:
         """A model for inference in another precision.
 
         Weights of linear layers are packed at once: in bfloat16, or in 8 bits with a scale for each output. Rows are
-        rounded likewise on their way into a layer, to bfloat16, or to 8 bits with a scale for each row. Sums, norms,
+        rounded likewise on their way into a layer, to bfloat16, or to 8 bits with a scale for each row. Attention
+        multiplies in bfloat16, also between layers of 8 bits where the processor has the instructions. Sums, norms,
         softmax, residuals and results stay float32. Arrays are shared with this model until one of the two is written
         to: neither follows the other. A saved copy loads in float32.
 
