@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import plait
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -19,6 +21,7 @@ def comparison(monkeypatch):
     import comparison.products
     import comparison.report
     import comparison.rounds
+    import comparison.weights
 
     return comparison
 
@@ -32,16 +35,17 @@ def test_plait_alone(tmp_path):
     """Engines that are not installed are said to be absent, and plait is compared with itself in float32."""
     for name in ("torch", "openvino"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('hidden')")
+    cases = ("tiny-cross-train", "tiny-clip-text", "tiny-clip-step-checkpoint")
     done = run(
         "--busy", "--rounds", 2, "--seconds", 0, "--threads", 1, "--precision", "f32", "--engine", "plait", "bare",
-        "openvino", "--case", "tiny-cross-train", "tiny-clip-text", "--out", tmp_path / "out",
+        "openvino", "--case", *cases, "--out", tmp_path / "out",
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
     found = {(r["case"], r["engine"]): r for r in rows}
-    assert len(found) == len(rows) == 6
-    for case in ("tiny-cross-train", "tiny-clip-text"):
+    assert len(found) == len(rows) == 9
+    for case in cases:
         ours, bare = found[case, "plait"], found[case, "bare"]
         assert found[case, "openvino"]["absent"] == "not installed: hidden"
         assert ours["error"] == 0 and not ours["wrong"] and ours["reference"] == "plait f32"
@@ -102,3 +106,27 @@ def test_products(comparison):
     case = comparison.cases.CASES["clip-image-b8"]
     weights = sum(2.0 * m * k * n * often for m, k, n, often in comparison.products.products(case))
     assert 8.6e9 < weights * comparison.products.with_attention(case) / 8 < 9.0e9
+
+
+def test_checkpointing(comparison, monkeypatch, tmp_path):
+    """The case switches it on, no other does, and its products are those of blocks that run forward twice."""
+    import comparison.engines.plait_engine as plait_engine
+
+    switched, cases = [], comparison.cases.CASES
+    monkeypatch.setattr(plait.nn.Module, "set_checkpointing", lambda self, on=True: switched.append(on))
+    threads = plait.get_num_threads()
+    for name in ("tiny-clip-step", "tiny-clip-step-checkpoint"):
+        comparison.weights.checkpoint(cases[name], tmp_path)
+        plait_engine.build(cases[name], "f32", tmp_path, threads)
+    assert switched == [False, True]
+
+    def flops(name):
+        weights = sum(2.0 * m * k * n * often for m, k, n, often in comparison.products.products(cases[name]))
+        return weights * comparison.products.with_attention(cases[name])
+
+    plain, z = "clip-step-b32", cases["clip-step-b32"].sizes
+    blocks = 0.0
+    for tower, rows, pairs in ((z["image"], 50, 50 * 50), (z["text"], 77, 77 * 78 / 2)):
+        width = tower["width"]
+        blocks += 32 * tower["layers"] * (2 * 12 * width**2 * rows + 4 * pairs * width)
+    assert flops("clip-step-checkpoint-b32") - flops(plain) == pytest.approx(blocks, rel=1e-9)

@@ -64,6 +64,9 @@ def _table():
     for tokens in (77, 16):
         sizes = {**CLIP, "batch": 32, "tokens": tokens, "padded": 77}
         yield Case(f"clip-step{'' if tokens == 77 else tokens}-b32", "clip", "step", sizes, TRAINING)
+    # Blocks are computed again in backward.
+    sizes = {**CLIP, "batch": 32, "tokens": 77, "padded": 77, "checkpoint": True}
+    yield Case("clip-step-checkpoint-b32", "clip", "step", sizes, TRAINING)
     yield Case(
         "small-clip-step-b128", "clip", "step", {**SMALL_CLIP, "batch": 128, "tokens": 32, "padded": 32}, TRAINING
     )
@@ -89,6 +92,7 @@ def _table():
     yield Case("tiny-clip-text", "clip_text", "forward", tiny, INFERENCE, smoke=True)
     yield Case("tiny-clip-image", "clip_image", "forward", tiny, INFERENCE, smoke=True)
     yield Case("tiny-clip-step", "clip", "step", tiny, TRAINING, smoke=True)
+    yield Case("tiny-clip-step-checkpoint", "clip", "step", {**tiny, "checkpoint": True}, TRAINING, smoke=True)
     sizes = {"width": 32, "layers": 2, "heads": 4, "hidden": 64, "vocabulary": 2100, "length": 32, "batch": 3}
     yield Case("tiny-minilm", "minilm", "forward", {**sizes, "tokens": (3, 9)}, INFERENCE, smoke=True)
     sizes = {"batch": 2, "lengths": (5, 7, 6), "widths": (9, 4, 3), "width": 8, "heads": 2, "layers": 1, "own": 1}

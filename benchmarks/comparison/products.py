@@ -53,11 +53,16 @@ def products(case):
         return found
     inner = found[1:] if case.kind == "clip" else found  # pictures need no gradient
     of_inputs, of_weights = [(m, n, k, often) for m, k, n, often in inner], [(n, m, k, o) for m, k, n, o in found]
-    return found + of_inputs + of_weights
+    return found + _again(case, found) + of_inputs + of_weights
+
+
+def _again(case, found):
+    """Those of blocks, which are there as often as the tower has layers, once more where backward makes them again."""
+    return [row for row in found if row[3] > 1] if case.sizes.get("checkpoint") else []
 
 
 def _attention_flops(case):
-    """Two products in forward; in backward five more of the same size."""
+    """Two products in forward, made again in backward with checkpointing; there five more of the same size."""
     z, kind = case.sizes, case.kind
     total = 0.0
     if kind in ("clip_image", "clip"):
@@ -71,7 +76,7 @@ def _attention_flops(case):
         total += 4.0 * z["layers"] * float((counts**2).sum()) * z["width"]
     if kind == "cross":
         total += 4.0 * z["batch"] * z["queries"] * z["keys"] * z["width"]
-    return total * (1.0 if case.phase == "forward" else 3.5)
+    return total * (1.0 if case.phase == "forward" else 4.5 if z.get("checkpoint") else 3.5)
 
 
 def with_attention(case):

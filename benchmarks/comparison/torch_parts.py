@@ -275,6 +275,8 @@ def model(case, folder, state):
         name, wrap = TRANSFORMERS[case.kind]
         options = {"add_pooling_layer": False} if name == "BertModel" else {}
         loaded = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32, **options)
+        if case.sizes.get("checkpoint"):  # torch.utils.checkpoint.checkpoint around each layer
+            loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return wrap(loaded).train(case.phase == "step")
     made = PARTS[case.kind](case.sizes)
     made.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=case.kind != "info_nce")

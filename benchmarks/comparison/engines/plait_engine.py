@@ -132,6 +132,7 @@ def _step(model, found):
 
 def _clip_step(case, precision, folder, found):
     model = plait.load(weights.checkpoint(case, folder)).train(precision=precision)
+    model.set_checkpointing(case.sizes.get("checkpoint", False))
     optimizer = plait.optim.AdamW(model, lr=1e-6, max_grad_norm=1.0)
     ids, kept = list(found["ids"][:, : case.sizes["tokens"]]), {}
 
