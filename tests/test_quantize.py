@@ -7,6 +7,7 @@ import plait
 from plait import _core, nn
 from plait.quantization import Quantized
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*this processor has no instructions")
 RNG = np.random.default_rng(0)
 PICTURES = RNG.random((6, 32, 32), dtype=np.float32)
 IDS = [[5, 6, 7], [8], [9, 10, 11, 12]]
