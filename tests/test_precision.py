@@ -32,11 +32,13 @@ def rounded_weight(w, precision):
         return rounded(w, precision)
     largest = np.abs(w).max(axis=1, keepdims=True)
     largest = np.where(largest < 1e-30, np.float32(127), largest)
-    return np.rint(w * (np.float32(127) / largest)).astype(np.float64) * (largest / np.float32(127))
+    exact = w.astype(np.float64) * (np.float32(127) / largest)  # the product is rounded once
+    return np.rint(exact) * (largest / np.float32(127)).astype(np.float64)
 
 
 SHAPES = [(1, 1, 1), (1, 768, 512), (3, 7, 5), (8, 16, 16), (13, 33, 65), (50, 64, 192), (64, 48, 80), (77, 129, 31),
-          (200, 96, 40), (333, 20, 7)]  # fmt: skip
+          (200, 96, 40), (333, 20, 7), (7, 516, 520), (96, 640, 768), (97, 512, 1153), (203, 1024, 577),
+          (50, 514, 600)]  # fmt: skip
 ACTIVATIONS = ["none", "relu", "gelu", "quick_gelu", "gelu_tanh", "silu", "tanh", "sigmoid"]
 
 
@@ -58,10 +60,12 @@ def test_linear_rounds_rows_and_weights_as_documented(precision, rows, width, ou
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activations_follow_the_rounded_product(precision, activation):
+@pytest.mark.parametrize("rows, width, out", [(37, 40, 50), (11, 512, 530), (101, 512, 530)])
+def test_activations_follow_the_rounded_product(precision, activation, rows, width, out):
     skip_without(precision)
     rng = np.random.default_rng(5)
-    x, w = rng.standard_normal((37, 40)).astype(np.float32), rng.standard_normal((50, 40)).astype(np.float32) / 6
+    x = rng.standard_normal((rows, width)).astype(np.float32)
+    w = rng.standard_normal((out, width)).astype(np.float32) / width**0.5
     w = nn.Parameter(w).sharing(precision)
     sums = (rounded(x, precision) @ rounded_weight(w.data, precision).T).astype(np.float32)
     expected = ops.activation(sums, activation).data if activation != "none" else sums
@@ -72,11 +76,12 @@ def test_activations_follow_the_rounded_product(precision, activation):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_rows_do_not_depend_on_their_mates(precision):
+@pytest.mark.parametrize("width", [64, 512])
+def test_rows_do_not_depend_on_their_mates(precision, width):
     skip_without(precision)
     rng = np.random.default_rng(1)
-    model = nn.Encoder(2, 64, 4).to(precision)
-    x = [rng.standard_normal((n, 64)).astype(np.float32) for n in (5, 50, 1, 17)]
+    model = nn.Encoder(2, width, 4).to(precision)
+    x = [rng.standard_normal((n, width)).astype(np.float32) for n in (5, 50, 1, 17, 99, 140)]
     alone = [model(one[None]).rows.data for one in x]
     offsets = np.cumsum([0, *map(len, x)])
     together = model(plait.Stream(np.concatenate(x), offsets)).rows.data
@@ -132,7 +137,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("precision, limit", [("bf16", 0.02), ("int8", 0.04)])
 @pytest.mark.parametrize("options", BLOCKS.values(), ids=BLOCKS)
-@pytest.mark.parametrize("width", [64, 72])
+@pytest.mark.parametrize("width", [64, 72, 512])
 def test_encoders_stay_close_to_float32(precision, limit, options, width):
     skip_without(precision)
     rng = np.random.default_rng(4)

@@ -93,6 +93,9 @@ size_t pl__panels_bytes(const pl__product *p);
 void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
 /* product_low.c: products of fewer bits. */
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads);
+/* panels_low.c: the same by kernels of our own, where they serve. */
+bool pl__panels_low_serve(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
+pl_status pl__panels_low_run(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
 /* sums.c: products that sum over rows. */
 pl_status pl__product_sum(const pl_context *ctx, const pl__product *p);
 

@@ -28,6 +28,9 @@ typedef struct pl__low {
     const void *a;
     const uint16_t *b; /* long_dim K only */
     uint16_t *c16;
+    const float *row_scales; /* 8 bits: scale and low of each row of A ... */
+    uint8_t *c8;             /* ... and where the result is rounded again: rows, and scale and low of each */
+    float *c8_scales;
     void (*finish)(void *arg, int64_t begin, int64_t rows, int32_t *sums, const float *scales);
     void *arg;
 } pl__low;

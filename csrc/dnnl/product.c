@@ -193,8 +193,11 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
         packed = NULL;
     }
     if (p->low) {
-        status = packed ? pl__product_low(p, packed, threads)
-                        : pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+        if (!packed)
+            status = pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+        else
+            status = pl__panels_low_serve(ctx, p, packed) ? pl__panels_low_run(ctx, p, packed)
+                                                          : pl__product_low(p, packed, threads);
         goto done;
     }
     if (packed && !packed->layout) {

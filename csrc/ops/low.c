@@ -199,7 +199,10 @@ static void finish(void *arg, int64_t begin, int64_t rows, int32_t *sums, const 
 pl_status pl__linear_rounded(const pl_context *ctx, pl__product *p, const pl__rounded *x, const pl__rounded *to)
 {
     finishing f = {.ctx = ctx, .p = p, .x = x, .to = to};
-    const pl__low low = {.dtype = x->dtype, .a = x->data, .c16 = to ? to->data : NULL, .finish = finish, .arg = &f};
+    const bool whole = to && to->dtype == PL_DTYPE_S8;
+    const pl__low low = {.dtype = x->dtype, .a = x->data, .c16 = to && !whole ? to->data : NULL,
+                         .row_scales = x->scales, .c8 = whole ? to->data : NULL, .c8_scales = whole ? to->scales : NULL,
+                         .finish = finish, .arg = &f};
     p->low = &low;
     return pl__product_run(ctx, p);
 }

@@ -25,6 +25,7 @@
 #include "body_transpose.h"
 #include "body_pack.h"
 #include "body_panels.h"
+#include "body_panels_low.h"
 #include "body_attention_rows.h"
 #include "body_attention.h"
 #include "body_attention_back.h"

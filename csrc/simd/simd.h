@@ -43,6 +43,17 @@ typedef struct pl__panel_end {
     float *c;
 } pl__panel_end;
 
+/* The same of rounded rows. 8 bits: x = q scale + low of each row, what the columns of the weight were divided by, and
+ * the sums of what those became; NULL: bfloat16. To float32 or, where c16 is not NULL, to bfloat16. */
+typedef struct pl__low_end {
+    int activation;
+    const float *bias, *residual;
+    int64_t residual_row, c_row;
+    float *c;
+    uint16_t *c16;
+    const float *row_scales, *col, *col_sum;
+} pl__low_end;
+
 #define PL_SIMD_LIST(K)                                                                                       \
     /* y = act(x), n elements; x == y is allowed */                                                           \
     K(act_forward, (int act, const float *x, float *y, int64_t n))                                            \
@@ -103,6 +114,9 @@ typedef struct pl__panel_end {
     /* rows of k floats, a_row apart, times the first `columns` columns of a panel */                         \
     K(panel_product, (int64_t rows, int64_t k, const float *a, int64_t a_row, const float *panel,             \
                       int64_t columns, const pl__panel_end *end))                                             \
+    /* the same of rounded rows, all in units of 32 bits; NULL below AVX512_BF16 */                           \
+    K(panel_product_low, (int64_t rows, int64_t units, const void *a, int64_t a_row, const void *panel,       \
+                          int64_t columns, const pl__low_end *end))                                           \
     /* a weight's row to whole numbers: x = q scale, and the sum of q */                                      \
     K(quantize_weight, (const float *x, int64_t n, int8_t *q, float *scale, float *sum))                      \
     /* one block of queries of one sample, one head */                                                        \
