@@ -101,8 +101,10 @@ pl_status pl__dnnl_start(pl_isa limit);
 
 /* ---- crowd.c: what a team of threads does when other processes take the processors. */
 int64_t pl__now(void); /* nanoseconds */
-bool pl__alone_is_better(double nanoseconds); /* on one thread */
+bool pl__alone_is_better(int threads, double nanoseconds); /* than so many threads; what one takes */
 void pl__team_waited(int64_t waited, int64_t worked); /* of the calling thread, in a region of several */
+/* A product on several threads: how many multiplications each of them had, and how long they took. */
+void pl__product_took(pl_dtype operands, double multiplications, int64_t nanoseconds);
 
 /* ---- parallel.c: the only file with OpenMP pragmas. */
 typedef void (*pl__range_fn)(void *arg, int64_t begin, int64_t end);
@@ -117,8 +119,7 @@ int64_t pl__grain(double nanoseconds);
 /* For tests: work that is worth a thread, so that small inputs are split too; 0 = as usual. */
 void pl__set_thread_worth(double nanoseconds);
 
-/* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. Their number does not
- * follow the crowd: sums over rows are cut by it, and a primitive is made for it. */
+/* Threads as oneDNN sees them: sets the calling thread's OpenMP count, returns the previous one. */
 int pl__threads_enter(const pl_context *ctx, int *threads);
 void pl__threads_leave(int previous);
 

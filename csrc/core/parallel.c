@@ -22,7 +22,7 @@ static int threads_for(const pl_context *ctx, int64_t pieces, double nanoseconds
     int threads = pl_context_threads(ctx);
     if (omp_in_parallel()) threads = 1;
     if (pieces < threads) threads = (int)(pieces < 1 ? 1 : pieces);
-    return threads > 1 && pl__alone_is_better(nanoseconds) ? 1 : threads;
+    return threads > 1 && pl__alone_is_better(threads, nanoseconds) ? 1 : threads;
 }
 
 void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg)

@@ -85,6 +85,7 @@ pl_status pl__pack_fill(const pl_context *ctx, const pl__product *p, pl_dtype dt
 pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads);
 pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
                               int threads);
+pl_context pl__product_context(const pl_context *ctx, const pl__product *p);
 /* Rows to compute next of those that are left. */
 int64_t pl__next_rows(int64_t left);
 /* panels.c: whether kernels of our own multiply with such a form, the size of it, and the product. */

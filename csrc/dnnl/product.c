@@ -4,6 +4,7 @@
 #include "cache.h"
 
 #define LARGEST_PIECE 8192
+#define MULTIPLY_NS 0.02 /* a multiplication and addition on one thread */
 
 pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype result, int threads)
 {
@@ -53,7 +54,10 @@ pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl
         const int position = p->activation != PL_ACT_NONE;
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, h->residual};
     }
+    const int64_t begun = threads > 1 ? pl__now() : 0;
     status = pl__dnnl_status(dnnl_primitive_execute(entry->primitive, h->stream, n, args), "executing a matmul");
+    if (threads > 1)
+        pl__product_took((pl_dtype)key.operands, (double)p->m * (double)p->n * (double)p->k / threads, pl__now() - begun);
 done:
     pl_buffer_put(scratchpad);
     pl__entry_put(entry, h);
@@ -176,12 +180,21 @@ static pl_status run_blocks(const pl_context *ctx, const pl__product *p, int thr
                     : PL_STATUS_OK;
 }
 
+/* As many threads as the context has, or one where others take the processors: bits do not depend on it. */
+pl_context pl__product_context(const pl_context *ctx, const pl__product *p)
+{
+    pl_context own = *ctx;
+    if (pl__alone_is_better(own.threads, (double)p->m * (double)p->n * (double)p->k * MULTIPLY_NS)) own.threads = 1;
+    return own;
+}
+
 pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
 {
     if (p->m == 0 || p->n == 0) return PL_STATUS_OK;
     if (p->long_dim == PL__LONG_K) return pl__product_sum(ctx, p);
     int threads;
-    const int previous = pl__threads_enter(ctx, &threads);
+    const pl_context own = pl__product_context(ctx, p);
+    const int previous = pl__threads_enter(&own, &threads);
     pl__packed *packed = NULL;
     pl_status status = PL_STATUS_OK;
     /* A form in fewer bits is for rounded rows only. */

@@ -151,7 +151,7 @@ pl_status pl__product_sum(const pl_context *ctx, const pl__product *p)
     const bool small = p->m * p->n <= SMALL;
     if (small && p->k > SMALL_PIECE) return run_pieces(ctx, p);
     if (!small && ctx->isa < PL_ISA_AVX512) return run_tasks(ctx, p, (p->m + BLOCK_ROWS - 1) / BLOCK_ROWS, NULL);
-    pl_context own = *ctx;
+    pl_context own = pl__product_context(ctx, p);
     if (small) own.threads = 1;
     int threads;
     const int previous = pl__threads_enter(&own, &threads);

@@ -132,6 +132,7 @@ typedef struct pl_counters {
     int64_t primitives_created;
     int64_t primitives_cached;  /* now */
     int64_t packs_filled;
+    int64_t crowded; /* times that threads waited for others of the machine */
 } pl_counters;
 void pl_counters_get(pl_counters *counters);
 

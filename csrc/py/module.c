@@ -52,12 +52,12 @@ static PyObject *m_counters(PyObject *self, PyObject *unused)
     (void)self, (void)unused;
     pl_counters c;
     pl_counters_get(&c);
-    return Py_BuildValue("{sLsLsLsLsLsLsLsLsL}", "live_blocks", (long long)c.live_blocks, "live_bytes",
+    return Py_BuildValue("{sLsLsLsLsLsLsLsLsLsL}", "live_blocks", (long long)c.live_blocks, "live_bytes",
                          (long long)c.live_bytes, "allocations", (long long)c.allocations, "pool_free_bytes",
                          (long long)c.pool_free_bytes, "pool_used_bytes", (long long)c.pool_used_bytes,
                          "pool_used_buffers", (long long)c.pool_used_buffers, "primitives_created",
                          (long long)c.primitives_created, "primitives_cached", (long long)c.primitives_cached,
-                         "packs_filled", (long long)c.packs_filled);
+                         "packs_filled", (long long)c.packs_filled, "crowded", (long long)c.crowded);
 }
 
 static PyObject *m_fail_at(PyObject *self, PyObject *args)

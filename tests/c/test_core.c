@@ -296,24 +296,44 @@ static void sleep_ms(long ms)
 
 static void small_work_stays_on_one_thread_while_others_are_late(void)
 {
-    CHECK(!pl__alone_is_better(1e4));
+    CHECK(!pl__alone_is_better(2, 1e4));
     pl__team_waited(100000, 1000); /* a tenth of a millisecond is nothing */
     pl__team_waited(3000000, 2500000); /* and so is waiting about as long as one worked */
-    CHECK(!pl__alone_is_better(1e4));
+    CHECK(!pl__alone_is_better(2, 1e4));
     pl__team_waited(4000000, 10000);
-    CHECK(pl__alone_is_better(1e4));
-    CHECK(!pl__alone_is_better(1e7)); /* large work gains from a second thread all the same */
+    CHECK(pl__alone_is_better(2, 1e4));
+    CHECK(!pl__alone_is_better(2, 1e7)); /* large work gains from a second thread all the same */
     sleep_ms(25);
-    CHECK(!pl__alone_is_better(1e4)); /* tried again */
+    CHECK(!pl__alone_is_better(2, 1e4)); /* tried again */
     pl__team_waited(4000000, 10000);
     sleep_ms(25);
-    CHECK(pl__alone_is_better(1e4)); /* late again: a longer pause */
+    CHECK(pl__alone_is_better(2, 1e4)); /* late again: a longer pause */
     sleep_ms(30);
-    CHECK(!pl__alone_is_better(1e4));
+    CHECK(!pl__alone_is_better(2, 1e4));
     pl__team_waited(1000, 10000);
     pl__team_waited(4000000, 10000);
     sleep_ms(25);
-    CHECK(!pl__alone_is_better(1e4)); /* in time once: it begins with a short one */
+    CHECK(!pl__alone_is_better(2, 1e4)); /* in time once: it begins with a short one */
+    pl__team_waited(20000000, 10000);
+    CHECK(pl__alone_is_better(2, 3e7) && !pl__alone_is_better(2, 5e7)); /* as long as less is saved than waited for */
+    CHECK(pl__alone_is_better(16, 2e7) && !pl__alone_is_better(16, 3e7));
+}
+
+static void products_are_late_by_the_best_rate_of_their_kind(void)
+{
+    sleep_ms(350);
+    pl__product_took(PL_DTYPE_F32, 1e9, 10000000);
+    pl__product_took(PL_DTYPE_F32, 1e9, 15000000);
+    pl__product_took(PL_DTYPE_F32, 1e5, 90000000); /* too small to tell */
+    pl__product_took(PL_DTYPE_S8, 1e9, 90000000);  /* the first of its kind */
+    pl__product_took(PL_DTYPE_S8, 1e9, 5000000);
+    pl__product_took(PL_DTYPE_F32, 1e9, 55000000); /* shapes differ */
+    CHECK(!pl__alone_is_better(2, 1e4));
+    pl_counters before, after;
+    pl_counters_get(&before);
+    pl__product_took(PL_DTYPE_F32, 1e9, 90000000);
+    pl_counters_get(&after);
+    CHECK(pl__alone_is_better(2, 1e4) && after.crowded == before.crowded + 1);
 }
 
 int main(void)
@@ -335,6 +355,7 @@ int main(void)
     RUN(context_keeps_its_threads);
     RUN(context_reads_the_environment);
     RUN(small_work_stays_on_one_thread_while_others_are_late);
+    RUN(products_are_late_by_the_best_rate_of_their_kind);
     RUN(onednn_is_named);
     pl_pool_trim();
     CHECK(counters().live_blocks == 0 && counters().live_bytes == 0);
