@@ -1,8 +1,11 @@
 /* context.c - threads and instruction set, and what happens to them after fork. */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core.h"
 
@@ -23,7 +26,22 @@ static void register_fork_handler(void) { pthread_atfork(pl__pool_lock, pl__pool
 static const char *const isa_names[] = {"none", "avx2", "avx512", "avx512_bf16", "amx"};
 const char *pl_isa_name(pl_isa isa) { return (unsigned)isa <= PL_ISA_AMX ? isa_names[isa] : "unknown"; }
 
-static pl_isa detect_isa(void)
+/* AMX: the processor has tiles, for bfloat16 and int8, and this process may use them. The system keeps tiles when it
+ * switches threads, which the processor's XCR0 tells, but finds the 8 KB a thread for processes only that ask before
+ * their first tile, and may refuse. */
+static bool has_tiles(void)
+{
+    enum { BF16 = 22, TILES = 24, INT8 = 25 };                         /* of leaf 7 */
+    enum { ASK_FOR_STATE = 0x1023, TILE_SHAPES = 17, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM of <asm/prctl.h> */
+    const uint32_t all = 1u << BF16 | 1u << TILES | 1u << INT8, both = 1u << TILE_SHAPES | 1u << TILE_DATA;
+    uint32_t a, b, c, d, low, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & all) != all) return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & both) == both && syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) == 0;
+}
+
+/* Nothing above `limit` is asked for. */
+static pl_isa detect_isa(pl_isa limit)
 {
     __builtin_cpu_init();
     pl_isa isa = PL_ISA_NONE;
@@ -32,10 +50,9 @@ static pl_isa detect_isa(void)
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         isa = PL_ISA_AVX512;
         if (__builtin_cpu_supports("avx512bf16")) isa = PL_ISA_AVX512_BF16;
-        if (isa == PL_ISA_AVX512_BF16 && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8"))
-            isa = PL_ISA_AMX; /* oneDNN's products use it; plait's kernels are those of the level below */
+        if (isa == PL_ISA_AVX512_BF16 && limit >= PL_ISA_AMX && has_tiles()) isa = PL_ISA_AMX;
     }
-    return isa;
+    return isa < limit ? isa : limit;
 }
 
 static pl_status wanted_isa(pl_isa *isa)
@@ -69,9 +86,8 @@ pl_status pl_context_create(pl_context **context)
     *context = NULL;
     pl_isa limit;
     PL__CHECK(wanted_isa(&limit));
-    pl_isa isa = detect_isa();
+    const pl_isa isa = detect_isa(limit);
     if (!isa) return pl__fail(PL_STATUS_UNSUPPORTED, "plait needs a processor with AVX2 and FMA");
-    if (isa > limit) isa = limit;
     PL__CHECK(pl__dnnl_start(limit)); /* not isa: what the library knows beyond it is welcome, VNNI for one */
     pl_context *c = pl__small_alloc(sizeof *c);
     if (!c) return pl__fail(PL_STATUS_MEMORY, "out of memory: a context was asked for");
