@@ -23,6 +23,7 @@
 #include "body_gemm.h"
 #include "body_pairs.h"
 #include "body_transpose.h"
+#include "body_tiles.h"
 #include "body_pack.h"
 #include "body_panels.h"
 #include "body_panels_low.h"

@@ -226,6 +226,7 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
     /* values in one piece: padded, and free of the cache conflicts of long strides; not worth it for few queries */
     const bool gather = dv != a->dv || (a->v_row != a->dv && w.count > 8);
 
+    tiles_begin(a->bf16);
     for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
     if (!blocks) memset(o, 0, (size_t)(w.count * dv) * sizeof *o);
     else {
@@ -253,5 +254,6 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
         } else
             gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);
     }
+    tiles_end(a->bf16);
     finish_queries(a, &w, o, dv, maximum, sum, r);
 }

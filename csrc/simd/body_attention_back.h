@@ -249,6 +249,7 @@ static void attention_backward(const pl__attention *a, int64_t segment, int64_t 
     if (g->dk) memset(b.dk, 0, (size_t)(keys * b.k_width) * sizeof *b.dk);
     if (g->dv) memset(b.dv, 0, (size_t)(keys * b.v_width) * sizeof *b.dv);
 
+    tiles_begin(a->bf16);
     for (int64_t n = g->first[segment]; n < g->first[segment + 1]; n++) {
         const int64_t sample = g->order[n], queries = pl__attention_queries(a, sample);
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
@@ -259,6 +260,7 @@ static void attention_backward(const pl__attention *a, int64_t segment, int64_t 
                 backward_block(a, &w, g, &b);
             }
     }
+    tiles_end(a->bf16);
     if (g->dk)
         return_segment(a, b.dk, b.k_width, keys, all, a->dk, element(a, g->dk, begin * g->dk_row + kv_head * a->dk),
                        g->dk_row, g->add_dk);

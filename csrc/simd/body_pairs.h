@@ -33,7 +33,11 @@ INLINE vf pair_add(vf sum, vf x, vf y)
 #endif
 }
 
+#ifdef PL_AMX
+#define GEMM(name) name##_pairs_by_vectors /* body_tiles.h has gemm_pairs */
+#else
 #define GEMM(name) name##_pairs
+#endif
 #define GEMM_ONE(p) pair_everywhere(p)
 #define GEMM_ADD(sum, x, y) pair_add(sum, x, y)
 #include "body_gemm.h"
