@@ -34,7 +34,7 @@ def expected(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("isa", ORDER)
 def test_every_row(isa, expected):
     if ORDER.index(isa) > ORDER.index(HERE):
         pytest.skip(f"this machine has {HERE} at most")
