@@ -54,7 +54,7 @@ INLINE void low_tile(bool whole, int rows, int64_t units, const int32_t *a, int6
     static void (*const kind##_tiles[])(int64_t, const int32_t *, int64_t, const int32_t *, float *) = {          \
         NULL, kind##_tile_1, kind##_tile_2, kind##_tile_3, kind##_tile_4, kind##_tile_5, kind##_tile_6};
 LOW_TILES(bf16, false)
-LOW_TILES(whole, true)
+LOW_TILES(s8, true)
 
 static void coarse_forward(int act, float *x, int64_t n)
 {
@@ -116,7 +116,7 @@ static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_
         const int64_t n = rows - i < PL__PANEL_GROUP ? rows - i : PL__PANEL_GROUP;
         for (int64_t r = 0, tile; r < n; r += tile) {
             tile = n - r < LOW_ROWS ? n - r : LOW_ROWS;
-            (whole ? whole_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel,
+            (whole ? s8_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel,
                                                      sums + r * PL__PANEL_COLUMNS);
         }
         if (whole || e.bias) low_sums(&e, i, n, columns, sums);
