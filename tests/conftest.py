@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from plait import _core
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Threads, primitives and allocations of a test do not depend on what else the machine does.
+_core.ignore_crowd(True)
 
 # A job in the background of a script is deaf to Ctrl-C, and so are its children; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

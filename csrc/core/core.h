@@ -102,6 +102,7 @@ pl_status pl__dnnl_start(pl_isa limit);
 /* ---- crowd.c: what a team of threads does when other processes take the processors. */
 int64_t pl__now(void); /* nanoseconds */
 bool pl__alone_is_better(int threads, double nanoseconds); /* than so many threads; what one takes */
+void pl__ignore_crowd(bool ignore); /* for tests, which count primitives and allocations */
 void pl__team_waited(int64_t waited, int64_t worked); /* of the calling thread, in a region of several */
 /* A product on several threads: how many multiplications each of them had, and how long they took. */
 void pl__product_took(pl_dtype operands, double multiplications, int64_t nanoseconds);

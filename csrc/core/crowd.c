@@ -15,6 +15,7 @@
 #define FIRST_PAUSE 20000000
 #define LONGEST_PAUSE 320000000
 
+static bool ignored;
 static int64_t crowded_until, pause = FIRST_PAUSE, wait = SHORT_WAIT;
 static double best_rates[PL_DTYPE_COUNT]; /* multiplications a nanosecond and thread, where there are several */
 
@@ -25,10 +26,12 @@ int64_t pl__now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+void pl__ignore_crowd(bool ignore) { __atomic_store_n(&ignored, ignore, __ATOMIC_RELAXED); }
+
 bool pl__alone_is_better(int threads, double nanoseconds)
 {
     const int64_t until = __atomic_load_n(&crowded_until, __ATOMIC_RELAXED);
-    if (!until) return false;
+    if (!until || __atomic_load_n(&ignored, __ATOMIC_RELAXED)) return false;
     const double saved = nanoseconds - nanoseconds / threads; /* by the team, if it did not wait */
     return saved < (double)__atomic_load_n(&wait, __ATOMIC_RELAXED) && pl__now() < until;
 }

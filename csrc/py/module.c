@@ -70,6 +70,15 @@ static PyObject *m_fail_at(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *m_ignore_crowd(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    const int truth = PyObject_IsTrue(arg);
+    if (truth < 0) return NULL;
+    pl__ignore_crowd(truth);
+    Py_RETURN_NONE;
+}
+
 static PyObject *m_set_thread_worth(PyObject *self, PyObject *arg)
 {
     (void)self;
@@ -150,6 +159,7 @@ static PyMethodDef methods[] = {
     {"has", m_has, METH_O, "Whether products in a precision have instructions here."},
     {"counters", m_counters, METH_NOARGS, "Counters of memory, primitives and packs."},
     {"fail_at", m_fail_at, METH_VARARGS, "fail_at(nth, persistent=False): makes an allocation fail, for tests."},
+    {"ignore_crowd", m_ignore_crowd, METH_O, "Work is shared by threads however busy the machine is, for tests."},
     {"set_thread_worth", m_set_thread_worth, METH_O, "Nanoseconds of work that are worth a thread, for tests."},
     {"empty_cache", m_empty_cache, METH_NOARGS,
      "empty_cache($module, /)\n--\n\nGives unused buffers of the pool and cached oneDNN primitives back to the system.\n\n"

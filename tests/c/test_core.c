@@ -334,6 +334,10 @@ static void products_are_late_by_the_best_rate_of_their_kind(void)
     pl__product_took(PL_DTYPE_F32, 1e9, 90000000);
     pl_counters_get(&after);
     CHECK(pl__alone_is_better(2, 1e4) && after.crowded == before.crowded + 1);
+    pl__ignore_crowd(true);
+    CHECK(!pl__alone_is_better(2, 1e4));
+    pl__ignore_crowd(false);
+    CHECK(pl__alone_is_better(2, 1e4));
 }
 
 int main(void)
