@@ -5,9 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
+from test_isa import subprocess_with
 
 import plait
-from plait import _core
+from plait import _core, nn
 
 PRECISIONS = [p for p in ("bf16", "int8") if _core.has(p)]
 PICTURES = np.random.default_rng(0).random((4, 32, 32)).astype(np.float32)
@@ -135,3 +136,68 @@ def test_what_evaluates_a_copy_does_not_refuse_it(precision):
     assert quick.eval().train(False).set_checkpointing(False).image.encoder.checkpoint is False
     with pytest.raises(ValueError, match="AdamW: every parameter is frozen, as those of a copy by `to` are"):
         plait.optim.AdamW(quick.parameters())
+
+
+@each
+def test_a_copy_in_a_model_that_is_trained_stays_what_it_is(precision):
+    """A frozen tower in fewer bits below a head that is trained."""
+    rng = np.random.default_rng(0)
+    tower, head = nn.Encoder(1, 64, 4, dropout=0.5).to(precision), nn.Linear(64, 8)
+    x = rng.standard_normal((2, 5, 64), dtype=np.float32)
+    expected = tower(x).rows.data.copy()
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower, self.head = tower, head
+
+        def forward(self, x):
+            return self.head(self.tower(x).rows)
+
+    model = Model().train(precision="bf16" if _core.has("bf16") else None)
+    assert model.training and head.training and not tower.training and not tower.blocks[0].mlp.training
+    assert tower.precision == precision and tower.training_precision == "f32"
+    optimizer = plait.optim.AdamW(model)
+    for _ in range(2):
+        (model(x) ** 2).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert np.array_equal(tower(x).rows.data, expected)
+    with pytest.raises(RuntimeError, match="a copy in"):
+        tower.train()
+
+
+def test_train_takes_no_precision_for_its_mode():
+    with pytest.raises(TypeError, match="train: mode is 'bf16', expected True or False"):
+        nn.Linear(4, 4).train("bf16")
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@each
+def test_a_pickled_copy_on_a_lesser_processor_warns_and_computes_in_float32(precision, isa, tmp_path):
+    model = nn.Linear(64, 64)
+    x = np.random.default_rng(0).standard_normal((5, 64), dtype=np.float32)
+    trained = nn.Linear(64, 64).train(precision="bf16") if precision == "bf16" else model
+    (tmp_path / "p").write_bytes(pickle.dumps((model.to(precision), trained, x, x @ model.weight.data.T)))
+    code = (
+        "import pickle, sys, warnings, numpy as np\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    model, trained, x, y = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "assert any('no instructions' in str(w.message) for w in seen), seen\n"
+        "assert np.abs(model(x) - y - model.bias.data).max() < 1e-4\n"
+        "t = trained(x)\n"
+        "assert np.abs(t.data - x @ trained.weight.data.T - trained.bias.data).max() < 1e-4\n"
+    )
+    done = subprocess_with(isa, "-c", code, str(tmp_path / "p"))
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_rows_too_long_for_sums_of_32_bits_are_not_rounded_to_8():
+    if not _core.has("int8"):
+        pytest.skip("this processor has no instructions for int8")
+    x = np.ones((3, 66400), np.float32)
+    x[:, 0] = 0
+    weight = nn.Parameter(np.ones((8, 66400), np.float32))
+    got = plait.ops.linear(x, weight.sharing("int8")).data
+    np.testing.assert_allclose(got, 66399, rtol=0.01)

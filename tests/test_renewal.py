@@ -90,6 +90,48 @@ def test_a_step_that_fails_leaves_no_stale_forms():
         assert np.allclose(layer(x).data, x @ p.data.T + layer.bias.data, atol=1e-6)
 
 
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_ctrl_c_in_a_step_leaves_no_stale_forms(precision, where):
+    """The signal comes between the core's call and what follows it in Python."""
+    if not has(precision):
+        pytest.skip("this processor has no instructions for bf16")
+    layer = nn.Linear(64, 64).train(precision=precision)
+    optimizer = plait.optim.AdamW(layer, lr=0.1)
+    x = np.random.default_rng(0).standard_normal((8, 64), dtype=np.float32)
+    start = {name: value.copy() for name, value in layer.state_dict().items()}
+
+    def fresh():
+        other = nn.Linear(64, 64)
+        other.load_state_dict(layer.state_dict())
+        return other.train(precision=precision)(x).data
+
+    def train():
+        for _ in range(2):
+            (layer(x) * layer(x)).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    train()
+    update = optimizer._update
+
+    def interrupted(*arguments):
+        if where == "after":
+            update(*arguments)
+        raise KeyboardInterrupt
+
+    optimizer._update = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    optimizer._update = update
+    optimizer.zero_grad()
+    assert np.array_equal(layer(x).data, fresh())
+    layer.load_state_dict(start)
+    assert np.array_equal(layer(x).data, fresh())
+    train()
+    assert np.array_equal(layer(x).data, fresh())
+
+
 @pytest.mark.parametrize(
     "weight, message",
     [

@@ -13,7 +13,7 @@
 #define SHORT_WAIT 2000000
 #define LONG_WAIT 30000000
 #define FIRST_PAUSE 20000000
-#define LONGEST_PAUSE 320000000
+#define LONGEST_PAUSE 160000000
 
 static bool ignored;
 static int64_t crowded_until, pause = FIRST_PAUSE, wait = SHORT_WAIT;

@@ -207,7 +207,8 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
     }
     if (p->low) {
         if (!packed)
-            status = pl__fail(PL_STATUS_RUNTIME, "a pack changed its dtype while it was used");
+            status = pl__fail(PL_STATUS_RUNTIME, "the precision of a weight was changed (train, to) between forward and "
+                                                 "backward, or while another thread used it");
         else
             status = pl__panels_low_serve(ctx, p, packed) ? pl__panels_low_run(ctx, p, packed)
                                                           : pl__product_low(p, packed, threads);

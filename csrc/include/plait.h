@@ -382,8 +382,8 @@ typedef struct pl_segment {
     double lr, weight_decay;
 } pl_segment;
 
-/* A matrix in the arena, and its pack. Where a segment holds all of it, forms that were used since its last version are
- * packed anew in the same pass over memory, and the pack is at `version` afterwards. Weights ascend and do not overlap. */
+/* A matrix in the arena, and its pack. Where a segment holds all of it, the pack is at `version` afterwards, and forms
+ * that were used since the one before are packed anew in the same pass. Weights ascend and do not overlap. */
 typedef struct pl_weight {
     int64_t begin, rows, columns;
     pl_pack *pack;

@@ -120,20 +120,22 @@ pl_status pl__arena_run(const pl_context *ctx, const pl__arena *given, const flo
                         const void *arg)
 {
     pl_status status;
-    pl__arena a = *given; /* with those weights that have something to renew */
+    pl__arena a = *given; /* with those weights that have forms to renew */
     pl__renewal *renewals = NULL;
     pl_weight *weights = NULL;
     pl__piece *pieces = NULL;
-    int64_t n, taken = 0, s = 0;
+    int64_t n, taken = 0, s = 0, others = given->weight_count; /* weights without such forms, from there on */
     bool done = false;
     PL__TRY(pl__scratch(&renewals, (size_t)a.weight_count, sizeof *renewals));
     PL__TRY(pl__scratch(&weights, (size_t)a.weight_count, sizeof *weights));
     for (int64_t i = 0; i < given->weight_count; i++) {
         const pl_weight *w = &given->weights[i];
         while (s < a.count && a.segments[s].end < w->begin + w->rows * w->columns) s++;
-        if (s < a.count && a.segments[s].begin <= w->begin &&
-            pl__renewal_take(w->pack, w->rows, w->columns, &renewals[taken]))
+        if (s == a.count || a.segments[s].begin > w->begin) continue;
+        if (pl__renewal_take(w->pack, w->rows, w->columns, &renewals[taken]))
             weights[taken++] = *w;
+        else
+            weights[--others] = *w;
     }
     a.weights = weights, a.weight_count = taken;
     PL__TRY(pl__arena_cut(&a, &pieces, &n));
@@ -142,6 +144,7 @@ pl_status pl__arena_run(const pl_context *ctx, const pl__arena *given, const flo
     done = true;
 done:
     for (int64_t i = 0; i < taken; i++) pl__renewal_end(weights[i].pack, weights[i].version, &renewals[i], done);
+    for (int64_t i = others; done && i < given->weight_count; i++) pl_pack_renew(weights[i].pack, weights[i].version);
     pl_buffer_put(pieces);
     pl_buffer_put(weights);
     pl_buffer_put(renewals);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALL", "LOWER", "TRAINED", "named", "names", "refuse_copies", "short"]
+__all__ = ["ALL", "LOWER", "TRAINED", "lacking", "named", "names", "refuse_copies", "short"]
 
 ALL = ("f32", "bf16", "int8")  # that products can be computed in
 TRAINED = ALL[:2]  # backward too
@@ -29,6 +29,11 @@ def named(function, precision, known):
     if name not in known:
         raise ValueError(f"{function}: precision is {precision!r}, expected {names(known)}")
     return name
+
+
+def lacking(precision):
+    """What is said where a precision has no instructions."""
+    return f"this processor has no instructions for {precision}; the model computes in float32"
 
 
 def refuse_copies(function, model):

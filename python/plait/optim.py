@@ -225,17 +225,16 @@ class Optimizer:
                     self._steps[i] -= p._valid
                 raise FloatingPointError(f"step: the gradient norm is {self.grad_norm}; nothing was updated")
             scale = min(1.0, self.max_grad_norm / max(self.grad_norm, 1e-12))
-        # packed forms of these are renewed in the same pass, and are good for the version that touch() comes to
-        weights = [
-            (a, p.shape[0], p.size // p.shape[0], p.pack, p.version + 1)
-            for (p, _), (a, _) in zip(self._params, self._spans, strict=True)
-            if p._valid and p.pack is not None and p.size
-        ]
+        # As Parameter.touch() does, but the core drops or renews packed forms in the call that writes: wherever Ctrl-C
+        # comes between, no form is of another value than its version says.
+        weights = []
+        for (p, _), (a, _) in zip(self._params, self._spans, strict=True):
+            if p._valid:
+                p.version += 1
+                if p.pack is not None and p.size:
+                    weights.append((a, p.shape[0], p.size // p.shape[0], p.pack, p.version))
         for number, rows in segments.items():
             self._update(rows, number, scale, weights)
-        for p, _ in self._params:
-            if p._valid:
-                p.touch()
 
     def _update(self, segments, step, scale, weights):
         raise NotImplementedError

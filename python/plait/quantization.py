@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from plait import _core
-from plait._precision import LOWER, named
+from plait._precision import LOWER, lacking, named
 from plait.models import DualEncoder, ImageEncoder, TextEncoder
 from plait.models.encoding import evaluating
 from plait.nn import Module
-from plait.nn.precision import converted, lacking
+from plait.nn.precision import converted
 from plait.stream import Stream
 from plait.tensor import Tensor
 

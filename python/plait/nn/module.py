@@ -194,17 +194,19 @@ class Module:
         Parameters
         ----------
         mode : bool
-            False is ``eval()``.
+            False is ``eval()``. What is a copy in another precision (``to``) inside the model stays in evaluation.
         precision : {"f32", "bf16"} or {"float32", "bfloat16"}, optional
             What linear layers and attention multiply in from now on, forward and backward, also in evaluation: "bf16"
             rounds the operands of their products to bfloat16 (mixed precision, Micikevicius et al., arXiv 1710.03740).
-            Weights, sums, statistics, gradients and what the optimiser works on stay float32. None leaves it as it is.
+            Weights, sums, statistics, gradients of parameters and what the optimiser works on stay float32. None leaves it as it is.
             On a processor without the instructions a warning says so, and products stay float32.
 
         Raises
         ------
         ValueError
             The precision is unknown.
+        TypeError
+            `mode` is no bool.
         RuntimeError
             The model is one for inference, of ``to``.
 
@@ -215,14 +217,14 @@ class Module:
         >>> model.training_precision
         'f32'
         """
-        if mode:
+        if flag("train", "mode", mode):
             refuse_copies("train", self)
         if precision is not None:
             from plait.nn.precision import multiply_in
 
             multiply_in(self, precision)
         for _, module in self.named_modules():
-            module.training = bool(mode)
+            module.training = bool(mode) and module.precision == "f32"
         return self
 
     def eval(self):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import warnings
 
 import numpy as np
 
 from plait import _core
+from plait._precision import lacking
 from plait.nn.init import is_hollow
 from plait.tensor import Tensor
 
 __all__ = ["Parameter"]
+
+_INT8_INPUTS = 66000  # products of more numbers of 8 bits, 255 times 127 each at most, could leave 32 bits
 
 
 def _in_a_file(array):
@@ -127,9 +131,8 @@ class Parameter(Tensor):
             The value is not floating.
         """
         value = self._fitting("assign", "value", value)
-        self._before_writing()
-        self._master[...] = value
-        self.touch()
+        with self.edit() as master:
+            master[...] = value
 
     def adopt(self, array) -> None:
         """Like ``assign``, but takes the array itself for the value where it can: a mapped file is not copied then.
@@ -142,8 +145,10 @@ class Parameter(Tensor):
         if self._arena is not None or array.dtype != np.float32 or not (flags.c_contiguous and flags.behaved):
             self.assign(array)
             return
-        self._house(array)
-        self.touch()
+        try:
+            self._house(array)
+        finally:
+            self.touch()
         if self.pack is not None:
             self.pack.mapped = _in_a_file(array)
 
@@ -161,6 +166,8 @@ class Parameter(Tensor):
         twin.pack = None
         if self.ndim >= 2:
             twin.pack = _core.Pack()
+            if dtype == "int8" and self.shape[-1] > _INT8_INPUTS:
+                dtype = "bf16" if _core.has("bf16") else "f32"
             twin.pack.dtype = dtype
         return twin
 
@@ -214,5 +221,8 @@ class Parameter(Tensor):
 def _again(data, requires_grad, dtype):
     p = Parameter(data, requires_grad)
     if dtype is not None:
+        if not _core.has(dtype):  # made on another processor
+            warnings.warn(lacking(dtype), stacklevel=2)
+            dtype = "f32"
         p.pack.dtype = dtype
     return p

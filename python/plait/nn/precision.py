@@ -8,11 +8,11 @@ import warnings
 import numpy as np
 
 from plait import _core, ops
-from plait._precision import TRAINED, named, refuse_copies
+from plait._precision import TRAINED, lacking, named, refuse_copies
 from plait.nn.layers import Linear
 from plait.tensor import no_grad
 
-__all__ = ["converted", "lacking", "multiply_in"]
+__all__ = ["converted", "multiply_in"]
 
 
 def _fast(function, precision):
@@ -21,11 +21,6 @@ def _fast(function, precision):
         return True
     warnings.warn(f"{function}: {lacking(precision)}", stacklevel=4)
     return False
-
-
-def lacking(precision):
-    """What is said where a precision has no instructions."""
-    return f"this processor has no instructions for {precision}; the model computes in float32"
 
 
 def converted(model, precision: str, function: str = "to"):
@@ -57,8 +52,11 @@ def multiply_in(model, precision: str, function: str = "train"):
     precision = named(function, precision, TRAINED)
     refuse_copies(function, model)
     dtype = precision if precision == "f32" or _fast(function, precision) else "f32"
+    modules = [module for _, module in model.named_modules()]
+    kept = {id(p) for module in modules if module.precision != "f32" for p in module.parameters()}
     for p in model.parameters():
-        if p.pack is not None:
+        if p.pack is not None and id(p) not in kept:
             p.pack.dtype = dtype
-    for _, module in model.named_modules():
-        module.training_precision = precision
+    for module in modules:
+        if module.precision == "f32":
+            module.training_precision = precision
