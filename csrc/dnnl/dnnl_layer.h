@@ -57,9 +57,9 @@ typedef struct pl__product {
 pl_status pl__product_run(const pl_context *ctx, const pl__product *product);
 
 /* Forms of a pack that is written to, which were used since it last was. `take` lends them, false: there are none; each
- * tile of the weight (rows and columns of the tile below, but for the last ones) is packed after it was written, and
- * `end` gives them back, with the pack at the new version, or drops them where that was not `done`. */
-enum { PL__TILE_ROWS = 64, PL__TILE_COLUMNS = 256 };
+ * tile of the weight is packed after it was written, and `end` gives them back, with the pack at the new version, or
+ * drops them where that was not `done`. Tiles begin at multiples of so many rows and columns. */
+enum { PL__TILE_ROWS = 32, PL__TILE_COLUMNS = 1024 };
 typedef struct pl__renewal {
     struct pl__packed *forms[PL__FORM_COUNT];
     int64_t columns; /* of the weight */

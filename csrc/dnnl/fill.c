@@ -51,7 +51,7 @@ static void fill_panels(void *arg, int64_t begin, int64_t end)
         if (p->form == PL__FORM_TRANSPOSED) {
             int64_t row;
             const float *x = columns_in_units(f, first, columns, scratch, &row);
-            f->simd->pack_columns(x, row, columns, f->units, to);
+            f->simd->pack_columns(x, row, 0, columns, PANEL, f->units, to);
         } else
             f->simd->pack_rows(p->b + first, p->b_row, p->k, columns, f->packed->dtype == PL_DTYPE_BF16, to);
     }

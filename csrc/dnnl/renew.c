@@ -27,23 +27,30 @@ bool pl__renewal_take(pl_pack *pack, int64_t rows, int64_t columns, pl__renewal 
     return any;
 }
 
+#define PART 256 /* columns at a time, which scratch holds in pairs */
+
 static void transposed(const pl_simd *simd, const pl__packed *p, const float *w, int64_t w_row, int64_t row,
                        int64_t rows, int64_t column, int64_t columns)
 {
     const int64_t panels = (p->n + PANEL - 1) / PANEL, panel_bytes = (int64_t)p->bytes / panels;
+    const int64_t first = row % PANEL, end = (first + rows + 15) & ~(int64_t)15;
     char *to = (char *)p->data + row / PANEL * panel_bytes;
     if (p->dtype == PL_DTYPE_F32) {
-        simd->pack_columns(w, w_row, rows, columns, (float *)(to + column / PL__PANEL_ROWS * BLOCK_BYTES));
+        float *block = (float *)(to + column / PL__PANEL_ROWS * BLOCK_BYTES);
+        simd->pack_columns(w, w_row, first, rows, end, columns, block);
         return;
     }
-    float pairs[PL__TILE_ROWS * PL__TILE_COLUMNS / 2];
-    const int64_t units = (columns + 1) / 2;
-    for (int64_t i = 0; i < rows; i++) {
-        uint16_t *x = (uint16_t *)(pairs + i * units);
-        simd->to_bf16(w + i * w_row, x, columns);
-        if (columns & 1) x[columns] = 0;
+    float pairs[PL__TILE_ROWS * PART / 2];
+    for (int64_t c = 0; c < columns; c += PART) {
+        const int64_t n = columns - c < PART ? columns - c : PART, units = (n + 1) / 2;
+        for (int64_t i = 0; i < rows; i++) {
+            uint16_t *x = (uint16_t *)(pairs + i * units);
+            simd->to_bf16(w + i * w_row + c, x, n);
+            if (n & 1) x[n] = 0;
+        }
+        float *block = (float *)(to + (column + c) / (2 * PL__PANEL_ROWS) * BLOCK_BYTES);
+        simd->pack_columns(pairs, units, first, rows, end, units, block);
     }
-    simd->pack_columns(pairs, units, rows, units, (float *)(to + column / (2 * PL__PANEL_ROWS) * BLOCK_BYTES));
 }
 
 static void plain(const pl_simd *simd, const pl__packed *p, const float *w, int64_t w_row, int64_t row, int64_t rows,

@@ -2,11 +2,13 @@
  * other. A unit is a float, two bfloat16 or four 8-bit numbers that lie next to each other along the inner dimension,
  * and zeros fill the last block. */
 
-/* Column j of the panel is x[j * x_row], already in units: squares are turned, bits stay as they are. */
-static void pack_columns(const float *x, int64_t x_row, int64_t columns, int64_t units, float *to)
+/* Column first + j of the panel is x[j * x_row], already in units, and those from first + columns to `end` are zeros:
+ * squares are turned, bits stay as they are. `first` and `end` are multiples of 16. */
+static void pack_columns(const float *x, int64_t x_row, int64_t first, int64_t columns, int64_t end, int64_t units,
+                         float *to)
 {
     for (int64_t u = 0; u < units; u += PL__PANEL_ROWS, to += PL__PANEL_ROWS * PL__PANEL_COLUMNS)
-        for (int64_t j = 0; j < PL__PANEL_COLUMNS; j += PL_VL)
+        for (int64_t j = 0; j < end - first; j += PL_VL)
             for (int64_t i = 0; i < PL__PANEL_ROWS; i += PL_VL) {
                 const int64_t left = units - u - i < 0 ? 0 : units - u - i, have = columns - j;
                 const float *from = x + j * x_row + u + i;
@@ -20,7 +22,7 @@ static void pack_columns(const float *x, int64_t x_row, int64_t columns, int64_t
                 }
                 transpose_square(square);
 #pragma GCC unroll 16
-                for (int c = 0; c < PL_VL; c++) vstore(to + (i + c) * PL__PANEL_COLUMNS + j, square[c]);
+                for (int c = 0; c < PL_VL; c++) vstore(to + (i + c) * PL__PANEL_COLUMNS + first + j, square[c]);
             }
 }
 

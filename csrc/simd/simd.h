@@ -109,7 +109,8 @@ typedef struct pl__low_end {
                        const float *col_sum, const float *bias, int activation, const float *residual,        \
                        float *y, uint8_t *q, float *scale))                                                   \
     /* panels of packed weights, see body_pack.h */                                                           \
-    K(pack_columns, (const float *x, int64_t x_row, int64_t columns, int64_t units, float *to))               \
+    K(pack_columns, (const float *x, int64_t x_row, int64_t first, int64_t columns, int64_t end,             \
+                     int64_t units, float *to))                                                             \
     K(pack_rows, (const float *x, int64_t x_row, int64_t rows, int64_t columns, int pairs, float *to))        \
     /* rows of k floats, a_row apart, times the first `columns` columns of a panel */                         \
     K(panel_product, (int64_t rows, int64_t k, const float *a, int64_t a_row, const float *panel,             \

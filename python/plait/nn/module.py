@@ -198,8 +198,8 @@ class Module:
         precision : {"f32", "bf16"} or {"float32", "bfloat16"}, optional
             What linear layers and attention multiply in from now on, forward and backward, also in evaluation: "bf16"
             rounds the operands of their products to bfloat16 (mixed precision, Micikevicius et al., arXiv 1710.03740).
-            Weights, sums, statistics, gradients of parameters and what the optimiser works on stay float32. None leaves it as it is.
-            On a processor without the instructions a warning says so, and products stay float32.
+            Weights, sums, statistics, gradients of parameters and what the optimiser works on stay float32. None leaves
+            it as it is. On a processor without the instructions a warning says so, and products stay float32.
 
         Raises
         ------
