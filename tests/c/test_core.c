@@ -294,6 +294,12 @@ static void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
+static void late_twice(int64_t waited)
+{
+    pl__team_waited(waited, 10000);
+    pl__team_waited(waited, 10000);
+}
+
 static void small_work_stays_on_one_thread_while_others_are_late(void)
 {
     CHECK(!pl__alone_is_better(2, 1e4));
@@ -301,20 +307,25 @@ static void small_work_stays_on_one_thread_while_others_are_late(void)
     pl__team_waited(3000000, 2500000); /* and so is waiting about as long as one worked */
     CHECK(!pl__alone_is_better(2, 1e4));
     pl__team_waited(4000000, 10000);
+    pl__team_waited(1000, 10000);
+    pl__team_waited(4000000, 10000);
+    CHECK(!pl__alone_is_better(2, 1e4)); /* late once, and once more after one in time */
+    pl__team_waited(1000, 10000);
+    late_twice(4000000);
     CHECK(pl__alone_is_better(2, 1e4));
     CHECK(!pl__alone_is_better(2, 1e7)); /* large work gains from a second thread all the same */
     sleep_ms(25);
     CHECK(!pl__alone_is_better(2, 1e4)); /* tried again */
-    pl__team_waited(4000000, 10000);
+    late_twice(4000000);
     sleep_ms(25);
     CHECK(pl__alone_is_better(2, 1e4)); /* late again: a longer pause */
     sleep_ms(30);
     CHECK(!pl__alone_is_better(2, 1e4));
     pl__team_waited(1000, 10000);
-    pl__team_waited(4000000, 10000);
+    late_twice(4000000);
     sleep_ms(25);
     CHECK(!pl__alone_is_better(2, 1e4)); /* in time once: it begins with a short one */
-    pl__team_waited(20000000, 10000);
+    late_twice(20000000);
     CHECK(pl__alone_is_better(2, 3e7) && !pl__alone_is_better(2, 5e7)); /* as long as less is saved than waited for */
     CHECK(pl__alone_is_better(16, 2e7) && !pl__alone_is_better(16, 3e7));
 }
@@ -331,6 +342,8 @@ static void products_are_late_by_the_best_rate_of_their_kind(void)
     CHECK(!pl__alone_is_better(2, 1e4));
     pl_counters before, after;
     pl_counters_get(&before);
+    pl__product_took(PL_DTYPE_F32, 1e9, 90000000);
+    CHECK(!pl__alone_is_better(2, 1e4));
     pl__product_took(PL_DTYPE_F32, 1e9, 90000000);
     pl_counters_get(&after);
     CHECK(pl__alone_is_better(2, 1e4) && after.crowded == before.crowded + 1);
