@@ -12,7 +12,7 @@
 #include "core.h"
 
 #define LATE_NS 1500000      /* more than any hand-over of work takes when processors are free */
-#define SMALL_NS 200000.0
+#define SMALL_NS 200000.0    /* work that one thread does about as soon */
 #define SHORT_WAIT 2000000
 #define LONG_WAIT 30000000
 #define FIRST_PAUSE 20000000

@@ -86,6 +86,9 @@ pl__key pl__product_key(const pl__product *p, const pl__packed *packed, pl_dtype
 pl_status pl__product_execute(const pl__product *p, const pl__packed *packed, pl_dtype result, const void *a, void *c,
                               int threads);
 pl_context pl__product_context(const pl_context *ctx, const pl__product *p);
+/* Rows of a strided matrix to or from a dense one. */
+void pl__copy_rows(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t from_col, int64_t rows,
+                   int64_t cols);
 /* Rows to compute next of those that are left. */
 int64_t pl__next_rows(int64_t left);
 /* panels.c: whether kernels of our own multiply with such a form, the size of it, and the product. */

@@ -69,9 +69,8 @@ static pl_status execute(const pl__product *p, const pl__packed *packed, int thr
     return pl__product_execute(p, packed, PL_DTYPE_F32, p->a, p->c, threads);
 }
 
-/* Rows of a strided matrix, copied to or from a dense one; rows beyond `have` become zero. */
-static void copy_rows(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t from_col, int64_t rows,
-                      int64_t cols)
+void pl__copy_rows(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t from_col, int64_t rows,
+                   int64_t cols)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) to[i * to_row + j] = from[i * from_row + j * from_col];
@@ -87,21 +86,21 @@ static pl_status run_tail_m(const pl__product *p, const pl__packed *packed, int 
     PL__TRY(pl__scratch(&a, (size_t)(q.m * q.k), sizeof *a));
     PL__TRY(pl__scratch(&c, (size_t)(q.m * q.n), sizeof *c));
     memset(a + p->m * q.k, 0, (size_t)((q.m - p->m) * q.k) * sizeof *a);
-    copy_rows(a, q.k, p->a, p->a_row, p->a_col, p->m, q.k);
+    pl__copy_rows(a, q.k, p->a, p->a_row, p->a_col, p->m, q.k);
     q.a = a, q.a_row = q.k, q.a_col = 1;
     q.c = c, q.c_row = q.n;
     if (p->accumulate) {
-        copy_rows(c, q.n, p->c, p->c_row, 1, p->m, q.n);
+        pl__copy_rows(c, q.n, p->c, p->c_row, 1, p->m, q.n);
         memset(c + p->m * q.n, 0, (size_t)((q.m - p->m) * q.n) * sizeof *c);
     }
     if (p->residual) {
         PL__TRY(pl__scratch(&r, (size_t)(q.m * q.n), sizeof *r));
-        copy_rows(r, q.n, p->residual, p->residual_row, 1, p->m, q.n);
+        pl__copy_rows(r, q.n, p->residual, p->residual_row, 1, p->m, q.n);
         memset(r + p->m * q.n, 0, (size_t)((q.m - p->m) * q.n) * sizeof *r);
         q.residual = r, q.residual_row = q.n;
     }
     PL__TRY(execute(&q, packed, threads));
-    copy_rows(p->c, p->c_row, c, q.n, 1, p->m, q.n);
+    pl__copy_rows(p->c, p->c_row, c, q.n, 1, p->m, q.n);
 done:
     pl_buffer_put(r);
     pl_buffer_put(c);

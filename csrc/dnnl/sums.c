@@ -6,9 +6,9 @@
 #include "cache.h"
 
 #define LARGEST_PIECE 1536 /* oneDNN deals terms out from 2,048 on */
-#define SMALL 32768     /* numbers of C: too few blocks for several threads */
-#define SMALL_PIECE 512 /* of such a sum, for one thread */
-#define BLOCK_ROWS 96 /* of C, below AVX-512 */
+#define SMALL 32768        /* numbers of C: too few blocks for several threads */
+#define SMALL_PIECE 512    /* of such a sum, for one thread */
+#define BLOCK_ROWS 96      /* of C, below AVX-512 */
 
 /* Four sizes an octave leave a rest below a fifth. */
 static int64_t next_terms(int64_t left)
@@ -18,13 +18,6 @@ static int64_t next_terms(int64_t left)
     int64_t piece = 64;
     while (piece * 2 <= left) piece *= 2;
     return piece + (left - piece) / (piece / 4) * (piece / 4);
-}
-
-/* k terms of n strided numbers each, to dense ones. */
-static void copy_terms(float *to, const float *from, int64_t from_term, int64_t from_col, int64_t k, int64_t n)
-{
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < n; j++) to[i * n + j] = from[i * from_term + j * from_col];
 }
 
 /* k that is not a multiple of 8: both operands through scratch with zeros behind. */
@@ -38,8 +31,8 @@ static pl_status run_tail_k(const pl__product *p, int threads)
     PL__TRY(pl__scratch(&b, (size_t)(q.k * q.n), sizeof *b));
     memset(a + p->k * q.m, 0, (size_t)((q.k - p->k) * q.m) * sizeof *a);
     memset(b + p->k * q.n, 0, (size_t)((q.k - p->k) * q.n) * sizeof *b);
-    copy_terms(a, p->a, p->a_col, p->a_row, p->k, q.m);
-    copy_terms(b, p->b, p->b_row, p->b_col, p->k, q.n);
+    pl__copy_rows(a, q.m, p->a, p->a_col, p->a_row, p->k, q.m);
+    pl__copy_rows(b, q.n, p->b, p->b_row, p->b_col, p->k, q.n);
     q.a = a, q.a_row = 1, q.a_col = q.m;
     q.b = b, q.b_row = q.n, q.b_col = 1;
     PL__TRY(pl__product_execute(&q, NULL, PL_DTYPE_F32, q.a, q.c, threads));

@@ -117,7 +117,7 @@ static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_
         for (int64_t r = 0, tile; r < n; r += tile) {
             tile = n - r < LOW_ROWS ? n - r : LOW_ROWS;
             (whole ? s8_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel,
-                                                     sums + r * PL__PANEL_COLUMNS);
+                                                  sums + r * PL__PANEL_COLUMNS);
         }
         if (whole || e.bias) low_sums(&e, i, n, columns, sums);
         if (e.activation != PL_ACT_NONE) {
