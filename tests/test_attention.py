@@ -168,7 +168,21 @@ def test_dropout_keeps_the_share_it_should():
     assert abs(kept.mean() - 0.75) < 5 * (0.25 * 0.75 / n**2) ** 0.5
     assert np.allclose(out[kept], 1 / (0.75 * n), rtol=1e-5)
     assert abs(np.corrcoef(kept[:-1].ravel(), kept[1:].ravel())[0, 1]) < 0.01  # neighbouring queries
-    assert abs(np.corrcoef(kept[:, :-1].ravel(), kept[:, 1:].ravel())[0, 1]) < 0.01  # neighbouring keys
+    for lag in (1, 2, 4, 8):  # keys that share a word, its half, a block
+        assert abs(np.corrcoef(kept[:, :-lag].ravel(), kept[:, lag:].ravel())[0, 1]) < 0.01
+
+
+@pytest.mark.parametrize("rate, dropped", [(1e-6, 0), (0.1, 6554), (0.5, 32768), (0.999999, 65535)])
+def test_dropout_rates_have_sixteen_bits(rate, dropped):
+    """The mean of a kept weight and of zeros is the weight, whatever the rate is rounded to."""
+    plait.seed(5)
+    n = 1000
+    zeros = np.zeros((n, 4), np.float32)
+    out = attention(zeros, zeros, np.ones((n, 1), np.float32), [0, n], [0, n], heads=1, dropout=rate).data
+    kept = out * n * (1 - dropped / 65536)  # how many keys each query still sees
+    assert np.allclose(kept, np.round(kept), atol=2e-3)
+    expected = n * n * (1 - dropped / 65536)
+    assert abs(kept.sum() - expected) <= 5 * (expected * dropped / 65536) ** 0.5 + 1e-2
 
 
 def test_memory_grows_with_rows_and_not_with_pairs():

@@ -25,4 +25,11 @@ static inline void pl__philox(uint64_t key, uint64_t counter, uint64_t block, ui
 /* A word below this is dropped; rate in [0, 1). */
 static inline uint32_t pl__drop_below(double rate) { return (uint32_t)(rate * 4294967296.0); }
 
+/* The same for sixteen bits: the rate to the nearest of 65,536, the last of which would leave nothing. */
+static inline uint32_t pl__drop_below_16(double rate)
+{
+    const uint32_t below = (uint32_t)(rate * 65536.0 + 0.5);
+    return below < 65535 ? below : 65535;
+}
+
 #endif

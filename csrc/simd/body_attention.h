@@ -111,20 +111,28 @@ static void score_block(const pl__attention *a, const score_view *w, int64_t j0,
 
 /* ---------------------------------------------------------------- dropout */
 
-/* y = x times 0 or 1 / (1 - rate). Key j of the query in row r of q has word j % 4 of block j / 4 + 2^32 (r H + head),
- * whatever the cut into blocks. */
-static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *x, float *y)
+enum { DROP_KEYS = 8 }; /* keys of a block of random words; blocks of keys begin at multiples */
+
+/* y = x times 0 or 1 / (1 - rate), and `also` in place where it is given. Sixteen bits decide: key j of the query in row
+ * r of q has half j % 2, the lower one first, of word j / 2 % 4 of block j / 8 + 2^32 (r H + head), whatever the cut into
+ * blocks. */
+static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *x, float *y,
+                        float *also)
 {
-    const vu below = (vu){0} + pl__drop_below(a->dropout);
-    const vf kept = vset((float)(1.0 / (1.0 - a->dropout)));
+    const uint32_t limit = pl__drop_below_16(a->dropout);
+    const vu below = (vu){0} + (limit << 16);
+    const vf kept = vset(65536.0f / (float)(65536 - limit));
     for (int64_t i = 0; i < w->lanes; i += PL_VL) {
         const vu high = ((vu)lane_numbers() + (uint32_t)(w->row + i)) * (uint32_t)a->heads + (uint32_t)w->head;
-        for (int64_t j = 0; j < nj; j += 4) { /* j0 is a multiple of 4 */
+        for (int64_t j = 0; j < nj; j += DROP_KEYS) {
             vu words[4];
-            vphilox_lanes(a->key, a->counter, (uint32_t)((j0 + j) / 4), high, words);
-            for (int64_t u = 0; u < 4 && j + u < nj; u++) {
+            vphilox_lanes(a->key, a->counter, (uint32_t)((j0 + j) / DROP_KEYS), high, words);
+            for (int64_t u = 0; u < DROP_KEYS && j + u < nj; u++) {
                 const int64_t at = (j + u) * w->lanes + i;
-                vstore(y + at, vload(x + at) * vselect((vi)(words[u] >= below), kept, vset(0.0f)));
+                const vu bits = u % 2 ? words[u / 2] : words[u / 2] << 16; /* what lies below them decides nothing */
+                const vf factor = vselect((vi)(bits >= below), kept, vset(0.0f));
+                vstore(y + at, vload(x + at) * factor);
+                if (also) vstore(also + at, vload(also + at) * factor);
             }
         }
     }
@@ -235,8 +243,8 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
         side_by_side(a, &w, q, row, a->dk, a->scale * LOG2_E, qt);
     }
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block);
-        const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, 4, block + 1) - j0;
+        const int64_t j0 = pl__block_begin(w.visible, PL__KEY_BLOCK, DROP_KEYS, block);
+        const int64_t nj = pl__block_begin(w.visible, PL__KEY_BLOCK, DROP_KEYS, block + 1) - j0;
         const void *v = element(a, w.v, j0 * a->v_row);
         if (a->bf16) {
             pairs_along(a, element(a, w.k, j0 * a->k_row), a->k_row, nj, a->dk, keys);
@@ -245,7 +253,7 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
             copy_rows(v, a->v_row, nj, a->dv, 1.0f, values, dv);
         score_block(a, &w, j0, nj, keys, qt, s);
         softmax_block(a, w.lanes, nj, s, maximum, sum, correction);
-        if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s);
+        if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s, NULL);
         for (int64_t i = 0; block && i < w.count; i++)
             for (int64_t c = 0; c < dv; c += PL_VL) vstore(o + i * dv + c, vload(o + i * dv + c) * correction[i]);
         if (a->bf16) {

@@ -34,7 +34,6 @@ static void delta_from_output(const pl__attention *a, const score_view *w, const
 static void gradient_of_scores(const pl__attention *a, const score_view *w, bool know_delta, int64_t j0, int64_t nj,
                                back_scratch *b)
 {
-    const bool drop = a->dropout > 0;
     const int64_t lanes = w->lanes;
     for (int64_t i = 0; i < lanes; i += PL_VL) {
         const vf lse = vload(b->lse + i);
@@ -43,10 +42,7 @@ static void gradient_of_scores(const pl__attention *a, const score_view *w, bool
             vstore(at, vexp2_negative(vload(at) - lse, a->bf16));
         }
     }
-    if (drop) {
-        drop_scores(a, w, j0, nj, b->s, b->dropped);
-        drop_scores(a, w, j0, nj, b->dp, b->dp);
-    }
+    if (a->dropout > 0) drop_scores(a, w, j0, nj, b->s, b->dropped, b->dp);
     for (int64_t i = 0; i < lanes; i += PL_VL) {
         vf delta = vload(b->delta + i);
         if (!know_delta) {
@@ -169,8 +165,8 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
     const bool plain = a->bf16 && !(a->dropout > 0) && !g->dtable && !g->drelative;
     float *weights = plain || a->dropout > 0 ? b->dropped : b->s;
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block);
-        const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, 4, block + 1) - j0;
+        const int64_t j0 = pl__block_begin(w->visible, PL__KEY_BLOCK, DROP_KEYS, block);
+        const int64_t nj = pl__block_begin(w->visible, PL__KEY_BLOCK, DROP_KEYS, block + 1) - j0;
         score_block(a, w, j0, nj, b->k_pairs + j0 * k_pad, b->qt, b->s);
         if (scores)
             times_block(a, w, nj, a->dv, element(a, w->v, j0 * a->v_row), a->v_row, b->v_pairs + j0 * v_pad, b->dot,

@@ -30,7 +30,7 @@ from .losses import (
 from .norm import l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from .optim import adamw
 from .positions import add_positions, add_positions_backward, rope, rope_backward
-from .random import drop_below, philox, random_words
+from .random import drop_below, drop_below_16, philox, random_words
 from .regression import huber, l1, mse, regression_loss, regression_loss_backward
 from .streams import (
     attention_pool,
@@ -61,6 +61,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "drop_below",
+    "drop_below_16",
     "dropout",
     "dropout_backward",
     "embedding",

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .random import drop_below, philox
+from .random import drop_below_16, philox
 
 __all__ = ["attention", "attention_backward", "attention_weights"]
 
@@ -153,18 +153,20 @@ class _Call:
         return e / np.where(total == 0, 1, total)
 
     def kept(self, b, h):
-        """(Tq, Tk): 0 where dropout strikes, else 1 / (1 - p).
+        """(Tq, Tk): 0 where dropout strikes, else 1 / (1 - p), p to the nearest of 65,536.
 
-        Key j of the query in row r has word j % 4 of block j // 4 + (r * heads + h) * 2**32.
+        Key j of the query in row r has sixteen bits, number j % 8 of block j // 8 + (r * heads + h) * 2**32.
         """
         rows, keys = self.query_rows[b], self.key_rows[b]
         queries, keys = rows.stop - rows.start, keys.stop - keys.start
         if not self.dropout:
             return np.ones((queries, keys))
         stream = (np.arange(rows.start, rows.stop, dtype=np.uint64) * np.uint64(self.heads) + np.uint64(h))[:, None]
-        blocks = np.arange((keys + 3) // 4, dtype=np.uint64)[None, :] + (stream << np.uint64(32))
-        words = philox(self.key, self.counter, blocks).reshape(queries, 4 * blocks.shape[1])[:, :keys]
-        return (words >= drop_below(self.dropout)) / (1 - self.dropout)
+        blocks = np.arange((keys + 7) // 8, dtype=np.uint64)[None, :] + (stream << np.uint64(32))
+        words = philox(self.key, self.counter, blocks)
+        halves = np.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(queries, 8 * blocks.shape[1])[:, :keys]
+        below = drop_below_16(self.dropout)
+        return (halves >= below) / (1 - below / 65536)
 
 
 def attention(

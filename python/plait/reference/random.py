@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["drop_below", "philox", "random_words"]
+__all__ = ["drop_below", "drop_below_16", "philox", "random_words"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -53,3 +53,8 @@ def random_words(key: int, counter: int, count: int) -> np.ndarray:
 def drop_below(rate: float) -> int:
     """An element is dropped when its word is below this."""
     return int(rate * 4294967296.0)
+
+
+def drop_below_16(rate: float) -> int:
+    """The same for the sixteen bits of an attention weight; at most 65535, for 65536 would leave nothing."""
+    return min(int(rate * 65536.0 + 0.5), 65535)
