@@ -258,9 +258,9 @@ def attention(
     scale : float, optional
         Default ``Dk ** -0.5``.
     dropout : float
-        Probability, at least 0 and below 1, with which a weight is zero; the others are divided by ``1 - dropout``. It is
-        taken to the nearest of 65,536 steps, the last of which is left out. The mask depends on `plait.seed`, the number
-        of the call, and the places of query and key.
+        Probability, at least 0 and below 1, with which a weight is zero; the others are divided by ``1 - dropout``.
+        It is taken to the nearest of 65,536 steps, the last of which is left out. The mask depends on `plait.seed`, the
+        number of the call, and the places of query and key.
     precision : {"f32", "bf16"} or {"float32", "bfloat16"}
         "bf16" rounds the operands of all products to bfloat16, backward too; sums and softmax are float32. Faster only
         where the processor multiplies bfloat16.
