@@ -43,7 +43,8 @@ static void multiply(const work *w, int64_t r0, int64_t r1, int64_t p0, int64_t 
         else
             e.c = p->c + r0 * p->c_row + at;
         if (p->accumulate) e.residual = e.c, e.residual_row = e.c_row;
-        w->simd->panel_product_low(r1 - r0, w->units, a, w->units, (const char *)w->packed->data + i * panel_bytes,
+        const char *panel = (const char *)w->packed->data + i * panel_bytes;
+        w->simd->panel_product_low(r1 - r0, w->units, a, w->units, panel, i + 1 < p1 ? panel + panel_bytes : NULL,
                                    left < PANEL ? left : PANEL, &e);
     }
 }

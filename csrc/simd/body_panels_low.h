@@ -17,14 +17,15 @@ INLINE __m512i low_add(bool whole, __m512i sum, __m512i x, __m512i y)
 
 /* `whole` and `rows` are constants wherever this is inlined; units are 32 bits wide. */
 INLINE void low_tile(bool whole, int rows, int64_t units, const int32_t *a, int64_t a_row, const int32_t *panel,
-                     float *sums)
+                     const int32_t *next, float *sums)
 {
     __m512i sum[LOW_ROWS][LOW_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < LOW_VECTORS; v++) sum[r][v] = _mm512_setzero_si512();
-    for (int64_t u = 0; u < units; u++, panel += PL__PANEL_COLUMNS) {
+    for (int64_t u = 0; u < units; u++, panel += PL__PANEL_COLUMNS, next += PL__PANEL_COLUMNS) {
+        _mm_prefetch(next, _MM_HINT_T1);
         __m512i b[LOW_VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < LOW_VECTORS; v++) b[v] = _mm512_loadu_si512(panel + v * PL_VL);
@@ -44,14 +45,16 @@ INLINE void low_tile(bool whole, int rows, int64_t units, const int32_t *a, int6
 /* A function a size, so that each has its own registers. */
 #define LOW_TILE(kind, whole, rows)                                                                               \
     static __attribute__((noinline)) void kind##_tile_##rows(int64_t units, const int32_t *a, int64_t a_row,      \
-                                                             const int32_t *panel, float *sums)                   \
+                                                             const int32_t *panel, const int32_t *next,           \
+                                                             float *sums)                                         \
     {                                                                                                             \
-        low_tile(whole, rows, units, a, a_row, panel, sums);                                                      \
+        low_tile(whole, rows, units, a, a_row, panel, next, sums);                                                \
     }
 #define LOW_TILES(kind, whole)                                                        \
     LOW_TILE(kind, whole, 1) LOW_TILE(kind, whole, 2) LOW_TILE(kind, whole, 3)        \
     LOW_TILE(kind, whole, 4) LOW_TILE(kind, whole, 5) LOW_TILE(kind, whole, 6)        \
-    static void (*const kind##_tiles[])(int64_t, const int32_t *, int64_t, const int32_t *, float *) = {          \
+    static void (*const kind##_tiles[])(int64_t, const int32_t *, int64_t, const int32_t *, const int32_t *,     \
+                                       float *) = {                                                               \
         NULL, kind##_tile_1, kind##_tile_2, kind##_tile_3, kind##_tile_4, kind##_tile_5, kind##_tile_6};
 LOW_TILES(bf16, false)
 LOW_TILES(s8, true)
@@ -106,8 +109,14 @@ static void low_out(const pl__low_end *e, int64_t first, int64_t rows, int64_t c
     }
 }
 
+/* Each of the first tiles asks for one vector in LOW_VECTORS of the next panel. */
+INLINE const int32_t *next_line(const void *panel, const void *next, int64_t tile)
+{
+    return tile < LOW_VECTORS && next ? (const int32_t *)next + tile * PL_VL : panel;
+}
+
 static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_t a_row, const void *panel,
-                              int64_t columns, const pl__low_end *end)
+                              const void *next, int64_t columns, const pl__low_end *end)
 {
     float sums[PL__PANEL_GROUP * PL__PANEL_COLUMNS];
     const pl__low_end e = *end;
@@ -117,7 +126,7 @@ static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_
         for (int64_t r = 0, tile; r < n; r += tile) {
             tile = n - r < LOW_ROWS ? n - r : LOW_ROWS;
             (whole ? s8_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel,
-                                                  sums + r * PL__PANEL_COLUMNS);
+                                                  next_line(panel, next, (i + r) / LOW_ROWS), sums + r * PL__PANEL_COLUMNS);
         }
         if (whole || e.bias) low_sums(&e, i, n, columns, sums);
         if (e.activation != PL_ACT_NONE) {
