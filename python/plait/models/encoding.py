@@ -7,6 +7,7 @@ of them; with more, some read the next window while the others compute this one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -87,14 +88,19 @@ class Reader:
             _shared.take(self._workers)
 
     def begin(self, items, start):
-        """Starts reading; gives a function that waits for the result: items, and (index, error) of failures."""
-        futures = [self._pool.submit(self.read, item, start + i) for i, item in enumerate(items)]
+        """Starts reading; gives a function that waits for the result: items, and (index, error) of failures.
+
+        One item alone is read by who waits for it: where cores are busy, a thread takes a millisecond to begin.
+        """
+        tasks = [functools.partial(self.read, item, start + i) for i, item in enumerate(items)]
+        if len(tasks) > 1:
+            tasks = [self._pool.submit(task).result for task in tasks]
 
         def result():
             done, failures = [], []
-            for i, future in enumerate(futures):
+            for i, task in enumerate(tasks):
                 try:
-                    done.append(future.result())
+                    done.append(task())
                 except (OSError, TypeError, ValueError) as error:
                     done.append(None)
                     failures.append((start + i, error))
