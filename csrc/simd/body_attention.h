@@ -113,9 +113,9 @@ static void score_block(const pl__attention *a, const score_view *w, int64_t j0,
 
 enum { DROP_KEYS = 8 }; /* keys of a block of random words; blocks of keys begin at multiples */
 
-/* y = x times 0 or 1 / (1 - rate), and `also` in place where it is given. Sixteen bits decide: key j of the query in row
- * r of q has half j % 2, the lower one first, of word j / 2 % 4 of block j / 8 + 2^32 (r H + head), whatever the cut into
- * blocks. */
+/* y = x times 0 or 1 / (1 - rate), and `also` in place where it is given. Sixteen bits decide: key j of the query in
+ * row r of q has half j % 2, the lower one first, of word j / 2 % 4 of block j / 8 + 2^32 (r H + head), whatever the
+ * cut into blocks. */
 static void drop_scores(const pl__attention *a, const score_view *w, int64_t j0, int64_t nj, const float *x, float *y,
                         float *also)
 {
@@ -214,6 +214,20 @@ static void finish_queries(const pl__attention *a, const score_view *w, float *o
     }
 }
 
+/* Results of narrow heads are summed with queries side by side, too: d rows of them are fewer vectors than rows of
+ * queries padded to whole ones. Every element is the same sum in the same order. */
+INLINE bool is_narrow(const pl__attention *a, const score_view *w, int64_t d)
+{
+    return !a->bf16 && 4 * d * w->lanes < 3 * w->count * ((d + PL_VL - 1) / PL_VL * PL_VL);
+}
+
+/* sums (d, lanes) = or += the transpose of s (nj, lanes) times rows of keys or values. */
+static void add_narrow(const score_view *w, int64_t d, int64_t nj, const float *rows, int64_t row, const float *s,
+                       float *sums, bool add)
+{
+    gemm(true, d, w->lanes, nj, rows, row, s, w->lanes, sums, w->lanes, add);
+}
+
 static float *carve(float **scratch, int64_t rows, int64_t width)
 {
     float *at = *scratch;
@@ -232,7 +246,9 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
     float *o = carve(&scratch, w.count, dv), *values = carve(&scratch, PL__KEY_BLOCK, dv);
     float *keys = carve(&scratch, PL__KEY_BLOCK, pl__attention_pad(a->dk));
     /* values in one piece: padded, and free of the cache conflicts of long strides; not worth it for few queries */
-    const bool gather = dv != a->dv || (a->v_row != a->dv && w.count > 8);
+    const bool narrow = is_narrow(a, &w, a->dv);
+    const bool gather = !narrow && (dv != a->dv || (a->v_row != a->dv && w.count > 8));
+    float *sums = values; /* of a narrow head, whose values are read where they lie */
 
     tiles_begin(a->bf16);
     for (int64_t i = 0; i < w.lanes; i++) maximum[i] = -INFINITY, sum[i] = 0.0f;
@@ -254,6 +270,12 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
         score_block(a, &w, j0, nj, keys, qt, s);
         softmax_block(a, w.lanes, nj, s, maximum, sum, correction);
         if (a->dropout > 0) drop_scores(a, &w, j0, nj, s, s, NULL);
+        if (narrow) {
+            for (int64_t i = 0; block && i < a->dv * w.lanes; i += PL_VL)
+                vstore(sums + i, vload(sums + i) * vload(correction + i % w.lanes));
+            add_narrow(&w, a->dv, nj, v, a->v_row, s, sums, block > 0);
+            continue;
+        }
         for (int64_t i = 0; block && i < w.count; i++)
             for (int64_t c = 0; c < dv; c += PL_VL) vstore(o + i * dv + c, vload(o + i * dv + c) * correction[i]);
         if (a->bf16) {
@@ -263,5 +285,6 @@ static void attention_forward(const pl__attention *a, const pl__attention_task *
             gemm(true, w.count, dv, nj, s, w.lanes, gather ? values : v, gather ? dv : a->v_row, o, dv, block > 0);
     }
     tiles_end(a->bf16);
+    if (narrow && blocks) transpose(TRANSPOSE_PAD, sums, w.lanes, a->dv, w.count, 1.0f, o, dv);
     finish_queries(a, &w, o, dv, maximum, sum, r);
 }

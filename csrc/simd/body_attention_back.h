@@ -145,6 +145,7 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
 {
     const int64_t blocks = pl__block_count(w->visible, PL__KEY_BLOCK), lanes = w->lanes;
     const int64_t k_pad = pl__attention_pad(a->dk) / 2, v_pad = pl__attention_pad(a->dv) / 2;
+    const bool narrow = g->dq && blocks && is_narrow(a, w, a->dk);
     const bool scores = g->dq || g->dk || g->dtable || g->drelative; /* else only dv is wanted */
     if (blocks) {
         int64_t q_row = a->q_row, dout_row = g->dout_row;
@@ -184,12 +185,15 @@ static void backward_block(const pl__attention *a, const score_view *w, const pl
         if (g->dq && a->bf16) { /* j0 is even */
             gemm_pairs(true, w->count, b->k_width, (nj + 1) / 2, b->dp, lanes, b->k + j0 / 2 * b->k_width, b->k_width,
                        b->dq, b->k_width, block > 0);
-        } else if (g->dq)
+        } else if (narrow)
+            add_narrow(w, a->dk, nj, b->k + j0 * b->k_width, b->k_width, b->dp, b->dq, block > 0);
+        else if (g->dq)
             gemm(true, w->count, b->k_width, nj, b->dp, lanes, b->k + j0 * b->k_width, b->k_width, b->dq, b->k_width,
                  block > 0);
     }
+    if (narrow) transpose(TRANSPOSE_PAD, b->dq, lanes, a->dk, w->count, 1.0f, b->s, b->k_width);
     if (g->dq)
-        rows_out(a, b->dq, b->k_width, w->count, a->dk, a->scale,
+        rows_out(a, narrow ? b->s : b->dq, b->k_width, w->count, a->dk, a->scale,
                  element(a, g->dq, w->row * g->dq_row + w->head * a->dk), g->dq_row, g->add_dq);
 }
 

@@ -125,8 +125,9 @@ static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_
         const int64_t n = rows - i < PL__PANEL_GROUP ? rows - i : PL__PANEL_GROUP;
         for (int64_t r = 0, tile; r < n; r += tile) {
             tile = n - r < LOW_ROWS ? n - r : LOW_ROWS;
-            (whole ? s8_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel,
-                                                  next_line(panel, next, (i + r) / LOW_ROWS), sums + r * PL__PANEL_COLUMNS);
+            const int32_t *ahead = next_line(panel, next, (i + r) / LOW_ROWS);
+            (whole ? s8_tiles : bf16_tiles)[tile](units, (const int32_t *)a + (i + r) * a_row, a_row, panel, ahead,
+                                                  sums + r * PL__PANEL_COLUMNS);
         }
         if (whole || e.bias) low_sums(&e, i, n, columns, sums);
         if (e.activation != PL_ACT_NONE) {
