@@ -46,6 +46,13 @@ def test_the_list_shows_every_case(capsys):
         assert case.what in line and ", ".join(case.precisions) in line
 
 
+def test_the_list_shows_what_is_asked_for(capsys):
+    assert run("--list", "--case", "image-", "--precision", "f32") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [n for n in NAMED if "image-" in n]
+    assert run("--list", "--case", "nothing") != 0
+    assert "--case nothing: no such case" in capsys.readouterr().err
+
+
 def test_one_case_of_real_size(once, capsys, tmp_path):
     assert run("--case", "image-1", "--precision", "f32", "--threads", 1, "--json", tmp_path / "figures.json") == 0
     shown = capsys.readouterr()

@@ -165,6 +165,11 @@ def test_below_the_limit():
     assert plait.quantize(model, [X[:3]]).worst > 0.99
 
 
+def test_a_cosine_below_the_limit_is_not_rounded_up_to_it():
+    with pytest.warns(UserWarning, match=r"has cosine 0\.999\d+ with .* below the limit of 1;"):
+        plait.quantize(Two(lambda f, x: f(x)), [X], "bf16", limit=1)
+
+
 # ---------------------------------------------------------------- the model stays as it is
 
 
@@ -225,6 +230,7 @@ WRONG = [
     (lambda d: plait.quantize(d, {"images": []}), ValueError, "images is empty"),
     (lambda d: plait.quantize(d, {"texts": "one"}), TypeError, "texts is str, expected a list of samples"),
     (lambda d: plait.quantize(d, {"images": 5}), TypeError, "images is int, expected a list of samples"),
+    (lambda d: plait.quantize(d.text, IDS), TypeError, "TextTower: ids is list, expected a Stream of token ids"),
     (lambda d: plait.quantize(d, PICTURES), TypeError, "samples is ndarray, expected {'images'.*for a DualEncoder"),
     (lambda d: plait.quantize(d, []), TypeError, "samples is list, expected {'images'"),
     (lambda d: plait.quantize(d, {"texts": [[99999]]}), IndexError, "encode_text"),

@@ -246,9 +246,11 @@ def _complaint(result, limit):
     name, cosines = min(result.cosines.items(), key=lambda item: item[1].min())
     low = int((np.concatenate(list(result.cosines.values())) < limit).sum())
     what = "row of outputs" if name == "outputs" else f"vector of {name}"
+    digits = (f"{result.worst:.{n}f}" for n in range(4, 17))
+    worst = next((text for text in digits if float(text) < limit), repr(result.worst))  # never rounded up to the limit
     advice = "try precision='bf16', " if result.precision == "int8" else "keep float32, "
     return (
         f"quantize: the worst {what} (number {int(cosines.argmin())} of {len(cosines)}) has cosine "
-        f"{result.worst:.4f} with that of float32, and {low} of all are below the limit of {limit:g}; {advice}or lower "
+        f"{worst} with that of float32, and {low} of all are below the limit of {limit:g}; {advice}or lower "
         "the limit if your task does not suffer"
     )

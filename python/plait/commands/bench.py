@@ -64,7 +64,9 @@ def run(arguments):
     from plait.commands._bench_cases import CASES, forget
 
     if arguments.list:
-        for case in CASES:
+        asked = arguments.case or arguments.precision
+        cases = [case for case, _ in _chosen(CASES, arguments.case, arguments.precision)] if asked else CASES
+        for case in dict.fromkeys(cases):
             print(f"{case.name:16}{', '.join(case.precisions):18}{case.what}")
         return
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():

@@ -165,7 +165,7 @@ class TextTower(_Tower):
 
     def hidden(self, ids: Stream) -> Stream:
         """A stream of token ids to the rows of the last block, normalised."""
-        c = self.config
+        c, ids = self.config, _stream(ids)
         x = ids.with_rows(ops.embedding(ids.rows, self.tokens.weight))
         start = np.full(len(x), c.first_position) if c.first_position else None
         x = x.with_rows(ops.add_positions(x.rows, x.offsets, self.positions, start=start))
@@ -180,7 +180,7 @@ class TextTower(_Tower):
 
     def pooled(self, ids: Stream, pool: str | None = None):
         """A stream of token ids to one row a sample, without the projection; `pool` in place of the configuration's."""
-        pool = pool or self.config.pool
+        pool, ids = pool or self.config.pool, _stream(ids)
         if pool != "end":
             return ops.pool(self.hidden(self.filled(ids)), mode=pool)
         ids = self.filled(ids)
@@ -219,6 +219,14 @@ class TextTower(_Tower):
     def ids(self, texts) -> Stream:
         """Checks token ids and gives them as one stream."""
         return check_ids(self.config, texts)
+
+
+def _stream(ids):
+    if not isinstance(ids, Stream):
+        raise TypeError(
+            f"TextTower: ids is {type(ids).__name__}, expected a Stream of token ids, such as tower.ids(lists) gives"
+        )
+    return ids
 
 
 def _beginnings(ids, lengths):
