@@ -7,6 +7,7 @@ import plait
 from plait import _core, nn
 from plait.ops._apply import apply, chain, operators
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*this processor has no instructions")
 STREAM = plait.Stream(np.random.default_rng(0).standard_normal((11, 16)).astype(np.float32), [0, 4, 4, 11])
 
 

@@ -35,6 +35,7 @@ def somewhere(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- docstrings
 
 
+@pytest.mark.filterwarnings("ignore:.*this processor has no instructions")
 @pytest.mark.parametrize("name", ["plait", *MODULES])
 def test_examples_run(name, somewhere):
     if name == "plait.__main__":
