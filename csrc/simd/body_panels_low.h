@@ -109,7 +109,8 @@ static void low_out(const pl__low_end *e, int64_t first, int64_t rows, int64_t c
     }
 }
 
-/* Each of the first tiles asks for one vector in LOW_VECTORS of the next panel. */
+/* Each of the first tiles asks for one vector in LOW_VECTORS of the next panel. With fewer tiles nothing does: processors
+ * see by themselves what is read in order, unless they find a part of it there already. */
 INLINE const int32_t *next_line(const void *panel, const void *next, int64_t tile)
 {
     return tile < LOW_VECTORS && next ? (const int32_t *)next + tile * PL_VL : panel;
@@ -121,6 +122,7 @@ static void panel_product_low(int64_t rows, int64_t units, const void *a, int64_
     float sums[PL__PANEL_GROUP * PL__PANEL_COLUMNS];
     const pl__low_end e = *end;
     const bool whole = e.row_scales != NULL;
+    if (rows <= (LOW_VECTORS - 1) * LOW_ROWS) next = NULL;
     for (int64_t i = 0; i < rows; i += PL__PANEL_GROUP) {
         const int64_t n = rows - i < PL__PANEL_GROUP ? rows - i : PL__PANEL_GROUP;
         for (int64_t r = 0, tile; r < n; r += tile) {
