@@ -3,24 +3,27 @@
  * A team of threads is as quick as its last one, and a thread whose processor is taken comes back after milliseconds:
  * a region of ten microseconds then takes five hundred times as long. So a region that had to wait so much more than it
  * worked sends those that save less than such a wait back to the calling thread for a while, and for longer each time
- * in a row. Products, whose regions are the library's, are held against the best rate seen.
+ * in a row. Products, whose regions are the library's, are held against the best rate seen, or a poor one at first.
  *
- * It takes two late regions one after the other: a thread that slept meanwhile may come late to one. */
+ * One late region is an accident, two of them soon after one another are not, whatever came in time between them: a
+ * thread that was just given a processor is in time for as long as it keeps it. */
 #define _GNU_SOURCE
 #include <time.h>
 
 #include "core.h"
 
 #define LATE_NS 1500000      /* more than any hand-over of work takes when processors are free */
+#define SOON_NS 100000000    /* between two late regions */
+#define CALM_NS 600000000    /* without a late region: the next ones count anew */
 #define SMALL_NS 200000.0    /* work that one thread does about as soon */
 #define SHORT_WAIT 2000000
 #define LONG_WAIT 30000000
 #define FIRST_PAUSE 20000000
 #define LONGEST_PAUSE 160000000
+#define POOR_RATE 4.0        /* of products, far below that of any processor with these instructions */
 
 static bool ignored;
-static int late; /* regions in a row */
-static int64_t crowded_until, lately_until, pause = FIRST_PAUSE, wait = SHORT_WAIT;
+static int64_t last_late = -CALM_NS, crowded_until, lately_until, pause, wait = SHORT_WAIT;
 static double best_rates[PL_DTYPE_COUNT]; /* multiplications a nanosecond and thread, where there are several */
 
 int64_t pl__now(void)
@@ -43,29 +46,30 @@ bool pl__alone_is_better(int threads, double nanoseconds)
 
 void pl__team_waited(int64_t waited, int64_t worked)
 {
-    if (waited < LATE_NS || waited < 2 * worked) {
-        __atomic_store_n(&late, 0, __ATOMIC_RELAXED);
-        if (waited < LATE_NS / 10) __atomic_store_n(&pause, FIRST_PAUSE, __ATOMIC_RELAXED);
+    if (waited < LATE_NS || waited < 2 * worked) return;
+    const int64_t now = pl__now(), since = now - __atomic_exchange_n(&last_late, now, __ATOMIC_RELAXED);
+    int64_t length = since < CALM_NS ? __atomic_load_n(&pause, __ATOMIC_RELAXED) : 0;
+    if (!length && since > SOON_NS) {
+        __atomic_store_n(&pause, 0, __ATOMIC_RELAXED);
         return;
     }
-    if (__atomic_add_fetch(&late, 1, __ATOMIC_RELAXED) < 2) return;
-    __atomic_store_n(&late, 0, __ATOMIC_RELAXED);
-    const int64_t now = __atomic_load_n(&pause, __ATOMIC_RELAXED);
-    __atomic_store_n(&crowded_until, pl__now() + now, __ATOMIC_RELAXED);
-    __atomic_store_n(&lately_until, pl__now() + FIRST_PAUSE, __ATOMIC_RELAXED);
+    if (!length) length = FIRST_PAUSE;
+    __atomic_store_n(&crowded_until, now + length, __ATOMIC_RELAXED);
+    __atomic_store_n(&lately_until, now + FIRST_PAUSE, __ATOMIC_RELAXED);
     const int64_t seen = waited < LONG_WAIT ? waited : LONG_WAIT;
     __atomic_store_n(&wait, seen < SHORT_WAIT ? SHORT_WAIT : seen, __ATOMIC_RELAXED);
     PL__COUNT(crowded, 1);
-    __atomic_store_n(&pause, now * 2 < LONGEST_PAUSE ? now * 2 : LONGEST_PAUSE, __ATOMIC_RELAXED);
+    __atomic_store_n(&pause, length * 2 < LONGEST_PAUSE ? length * 2 : LONGEST_PAUSE, __ATOMIC_RELAXED);
 }
 
 void pl__product_took(pl_dtype operands, double multiplications, int64_t nanoseconds)
 {
-    if (multiplications < 1e6 || nanoseconds < 1) return; /* small ones tell nothing */
+    if (nanoseconds < 1) return;
     double best, rate = multiplications / (double)nanoseconds;
     __atomic_load(&best_rates[operands], &best, __ATOMIC_RELAXED);
+    if (best < POOR_RATE) best = POOR_RATE;
     if (rate > best) {
-        __atomic_store(&best_rates[operands], &rate, __ATOMIC_RELAXED);
+        if (multiplications >= 1e6) __atomic_store(&best_rates[operands], &rate, __ATOMIC_RELAXED); /* small ones vary */
         return;
     }
     /* shapes differ by less than that */

@@ -59,15 +59,18 @@ void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range
         for (int64_t i = 0; i < n; i++) fn(arg, i, i + 1);
         return;
     }
-    int64_t begun = 0, done = 0, next = 0;
+    const int64_t begun = pl__now();
+    int64_t latest = 0, done = 0, next = 0;
 #pragma omp parallel num_threads(threads)
     {
-        const bool caller = omp_get_thread_num() == 0;
-        if (caller) begun = pl__now();
+        /* tasks differ: who waits for a long one is not late, who begins when the others are done is */
+        const int64_t late = pl__now() - begun;
         for (int64_t i; (i = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < n;) fn(arg, i, i + 1);
-        if (caller) done = pl__now();
+        if (omp_get_thread_num() == 0) done = pl__now();
+        for (int64_t seen = __atomic_load_n(&latest, __ATOMIC_RELAXED); late > seen;)
+            if (__atomic_compare_exchange_n(&latest, &seen, late, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) break;
     }
-    pl__team_waited(pl__now() - done, done - begun);
+    pl__team_waited(latest, done - begun);
 }
 
 int pl__threads_enter(const pl_context *ctx, int *threads)
