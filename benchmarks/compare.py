@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -114,6 +115,16 @@ def main(argv=None):
         parser.error("--rounds and --threads are at least 1")
     if not 0 <= args.seconds < 3600:
         parser.error(f"--seconds is {args.seconds}, expected 0 or more and less than 3600")
+    if shutil.which(args.peers) is None:
+        parser.error(f"--peers {args.peers}: no such program")
+    if args.minilm and not (args.minilm / "config.json").is_file():
+        parser.error(f"--minilm {args.minilm}: no folder with a config.json")
+    for name in ("out", "cache"):
+        try:
+            if folder := getattr(args, name):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            parser.error(f"--{name} {folder}: {e.strerror}")
     used = idle.others()
     if used > idle.LIMIT:
         text = f"other processes use {used:.1f} cores"
@@ -122,7 +133,6 @@ def main(argv=None):
         print(f"warning: {text}; rows are marked", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="plait-benchmarks-") as folder:
         cache = args.cache.resolve() if args.cache else Path(folder)
-        cache.mkdir(parents=True, exist_ok=True)
         if args.minilm:
             place_minilm(args.minilm, cache)
         options = Options(
@@ -137,15 +147,17 @@ def main(argv=None):
         )
         rows, about = [], machine()
         if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
             lines = args.out / "results.jsonl"
             lines.write_text("")
-        for case in cases:
-            found = compare(case, options, say=lambda text: print(text, file=sys.stderr, flush=True))
-            rows += found
-            if args.out:  # as they come: a run of hours may be stopped
-                with lines.open("a") as file:
-                    file.writelines(json.dumps({**row, "machine": about}) + "\n" for row in found)
+        try:
+            for case in cases:
+                found = compare(case, options, say=lambda text: print(text, file=sys.stderr, flush=True))
+                rows += found
+                if args.out:  # as they come: a run of hours may be stopped
+                    with lines.open("a") as file:
+                        file.writelines(json.dumps({**row, "machine": about}) + "\n" for row in found)
+        except KeyboardInterrupt:
+            print("stopped; these are the cases that were finished", file=sys.stderr)
         text = markdown(rows, headline(about, rows, options))
         print(text)
         if args.out:

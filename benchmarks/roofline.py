@@ -154,6 +154,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.words and not any(word in name for name in CASES for word in args.words):
         parser.error(f"no case has {' or '.join(args.words)} in its name; there are {', '.join(CASES)}")
+    if args.threads < 1:
+        parser.error(f"--threads is {args.threads}, expected at least 1")
+    if args.json and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
+        parser.error(f"--json {args.json}: expected a file in a folder that is there")
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     quiet = args.busy or wait_until_idle()
     rates, rows = Rates(args.threads), []

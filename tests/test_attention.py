@@ -159,6 +159,14 @@ def test_wrong_biases(bias, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["causal", "return_weights"])
+@pytest.mark.parametrize("value", ["no", None, 1])
+def test_switches_are_true_or_false(name, value):
+    data, rows, _ = arrays((3,), (3,))
+    with pytest.raises(TypeError, match=f"attention: {name} is {value!r}, expected True or False"):
+        attention(*data, rows, rows, heads=2, **{name: value})
+
+
 def test_dropout_keeps_the_share_it_should():
     plait.seed(3)
     n = 400

@@ -290,6 +290,20 @@ def test_a_function_that_changes_is_an_error(function, message):
     assert plait.tensor.grad_enabled() and plait.checkpoint(ops.dropout, ROWS).shape == (9, 32)
 
 
+def test_a_switch_to_evaluation_before_backward_changes_nothing():
+    """As without recomputation: backward is that of the forward that was."""
+    found = []
+    for checkpoint in (False, True):
+        plait.seed(0)
+        encoder = nn.Encoder(2, 32, 4, dropout=0.3, checkpoint=checkpoint)
+        y = encoder(plait.Stream(plait.Tensor(ROWS, requires_grad=True), OFFSETS))
+        encoder.eval()
+        total(y.rows).backward()
+        assert not any(module.training for _, module in encoder.named_modules())
+        found.append([np.array(p.grad) for p in encoder.parameters()])
+    same(*found)
+
+
 def test_errors_of_the_function_come_through():
     def function(x):
         ops.dropout(x, 0.5)

@@ -110,6 +110,7 @@ def head():
 TRAINING = {
     "train": lambda m: m.train(),
     "train, bfloat16": lambda m: m.train(precision="bf16"),
+    "freeze": lambda m: m.freeze(False),
     "set_checkpointing": lambda m: m.set_checkpointing(),
     "set_checkpointing of a tower": lambda m: m.image.set_checkpointing(),
     "AdamW": plait.optim.AdamW,
@@ -165,6 +166,24 @@ def test_a_copy_in_a_model_that_is_trained_stays_what_it_is(precision):
     assert np.array_equal(tower(x).rows.data, expected)
     with pytest.raises(RuntimeError, match="a copy in"):
         tower.train()
+
+
+@each
+def test_freezing_and_thawing_a_model_leaves_a_copy_in_it_frozen(precision):
+    layers = nn.Sequential(nn.Linear(8, 8).to(precision), nn.Linear(8, 4)).freeze().freeze(False)
+    assert [p.requires_grad for p in layers.parameters()] == [False, False, True, True]
+
+
+def test_a_copy_in_a_model_that_is_copied_stays_what_it_is():
+    """Bits of a part in int8 are the same whatever the rest is in."""
+    x = np.random.default_rng(0).standard_normal((5, 64), dtype=np.float32)
+    part, rest = nn.Linear(64, 64).to("int8"), nn.Linear(64, 8)
+    expected = part(x).data.copy()
+    copy = nn.Sequential(part, rest).to("bf16")
+    inner, outer = [m for _, m in copy.named_modules() if isinstance(m, nn.Linear)]
+    assert (inner.precision, outer.precision) == ("int8", "bf16")
+    assert np.array_equal(inner(x).data, expected) and np.array_equal(part(x).data, expected)
+    np.testing.assert_array_equal(outer(x).data, rest.to("bf16")(x).data)
 
 
 def test_train_takes_no_precision_for_its_mode():

@@ -165,6 +165,15 @@ def test_below_the_limit():
     assert plait.quantize(model, [X[:3]]).worst > 0.99
 
 
+def test_limits_and_samples_of_other_types(dual):
+    tensor = plait.Tensor(PICTURES)
+    result = plait.quantize(dual, {"images": tensor}, "bf16", limit=np.float32(0.5))
+    same = plait.quantize(dual, {"images": PICTURES}, "bf16")
+    np.testing.assert_array_equal(result.cosines["images"], same.cosines["images"])
+    with pytest.warns(UserWarning, match="below the limit of 1;"):
+        plait.quantize(Two(lambda f, x: f(x)), [X], "bf16", limit=np.int64(1))
+
+
 def test_a_cosine_below_the_limit_is_not_rounded_up_to_it():
     with pytest.warns(UserWarning, match=r"has cosine 0\.999\d+ with .* below the limit of 1;"):
         plait.quantize(Two(lambda f, x: f(x)), [X], "bf16", limit=1)

@@ -1,7 +1,11 @@
-"""Random words: known answers of the generator's authors."""
+"""Random words: known answers of the generator's authors; and what a seed covers."""
+
+import threading
 
 import numpy as np
 
+import plait
+from plait import nn
 from plait.reference import philox, random_words
 
 
@@ -19,3 +23,19 @@ def test_words_are_blocks_in_order():
     assert words.shape == (10,) and words.dtype == np.uint32
     assert words[:8].tolist() == philox(3, 4, [0, 1]).reshape(-1).tolist()
     assert random_words(3, 4, 0).shape == (0,)
+
+
+def test_a_seed_covers_initial_values():
+    """Of all threads, which share the numbers."""
+    made = []
+    for _ in range(2):
+        plait.seed(7)
+        layers = [nn.Linear(4, 3)]
+        thread = threading.Thread(target=lambda layers=layers: layers.append(nn.Linear(4, 3)))
+        thread.start()
+        thread.join()
+        made.append([layer.weight.data for layer in layers])
+    np.testing.assert_array_equal(*made)
+    assert not np.array_equal(*made[0])
+    plait.seed(8)
+    assert not np.array_equal(nn.Linear(4, 3).weight.data, made[0][0])

@@ -252,6 +252,15 @@ def test_another_machine_is_said_and_another_number_of_threads_is_none(tmp_path,
         whole(steps=5, checkpoint=tmp_path, resume=True)
 
 
+def test_another_precision_is_said(tmp_path):
+    whole(steps=3, checkpoint=tmp_path, precision="f32")
+    whole(steps=4, checkpoint=tmp_path, resume=True)  # the same, by default
+    if not plait._core.has("bf16"):
+        pytest.skip("this processor has no instructions for bf16")
+    with pytest.warns(UserWarning, match="precision f32 then, bf16 now; the final weights may differ in bits"):
+        whole(steps=5, checkpoint=tmp_path, resume=True, precision="bf16")
+
+
 def test_batch_order_covers_an_epoch_and_depends_on_seed_and_step_only():
     order = BatchOrder(10, batch_size=3, seed=1)
     assert order.per_epoch == 3

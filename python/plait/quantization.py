@@ -147,7 +147,7 @@ def _check(model, precision, limit, below):
     if model.precision != "f32":
         raise RuntimeError(f"quantize: the model is in {model.precision} already; quantise the float32 one")
     precision = named("quantize", precision, LOWER)
-    if isinstance(limit, bool) or not isinstance(limit, (int, float, np.floating)) or not 0 < limit <= 1:
+    if isinstance(limit, bool) or not isinstance(limit, (int, float, np.number)) or not 0 < limit <= 1:
         raise ValueError(f"quantize: limit is {limit!r}, expected a number above 0 and at most 1")
     if below not in ("warn", "raise", "ignore"):
         raise ValueError(f"quantize: below is {below!r}, expected 'warn', 'raise' or 'ignore'")
@@ -201,9 +201,10 @@ def _by_kind(model, samples):
 
 def _several(name, part):
     """Samples that can be read twice."""
+    part = part.data if isinstance(part, Tensor) else part
     if isinstance(part, (str, bytes, dict)) or not hasattr(part, "__iter__"):
         raise TypeError(f"quantize: {name} is {type(part).__name__}, expected a list of samples")
-    part = part if isinstance(part, (list, tuple, np.ndarray, Tensor, Stream)) else list(part)
+    part = part if isinstance(part, (list, tuple, np.ndarray, Stream)) else list(part)
     if not len(part):
         raise ValueError(f"quantize: {name} is empty, expected at least one sample")
     return part

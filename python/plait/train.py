@@ -118,7 +118,8 @@ def fit(
     Notes
     -----
     A run that was interrupted at any moment, killed for instance, and resumed ends at the same bits as one that was
-    not, on the same instruction set and with any number of threads.
+    not, on the same instruction set, in the same `precision`, and with any number of threads. A warning says where
+    that differs.
 
     Examples
     --------
@@ -149,12 +150,12 @@ def fit(
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"fit: {name} is {value!r}, expected a whole number of at least {least}")
     if precision is not None:
-        named("fit", precision, TRAINED)
+        precision = named("fit", precision, TRAINED)
     if evaluate is None and (patience is not None or every is not None or monitor is not None):
         raise ValueError("fit: every, patience and monitor need evaluate")
     if schedule is not None and not isinstance(schedule, Schedule):
         raise TypeError(f"fit: schedule is {type(schedule).__name__}, expected plait.optim.Schedule")
-    run = _Run(model, optimizer, schedule, rng, monitor)
+    run = _Run(model, optimizer, schedule, rng, monitor, precision or model.training_precision)
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and io.latest_checkpoint(folder) is not None:
         if not resume:
@@ -196,8 +197,9 @@ def fit(
 class _Run:
     """The state of a run: all that a checkpoint holds."""
 
-    def __init__(self, model, optimizer, schedule, rng, monitor):
+    def __init__(self, model, optimizer, schedule, rng, monitor, precision):
         self.model, self.optimizer, self.schedule, self.rng, self.monitor = model, optimizer, schedule, rng, monitor
+        self.precision = precision
         self.step = 0  # steps done
         self.saved = None  # the step of the last checkpoint
         self.history = History()
@@ -246,6 +248,11 @@ class _Run:
 
     # ---- checkpoints
 
+    def machine(self):
+        """What the bits of a result depend on."""
+        config = _core.config()
+        return {"precision": self.precision} | {k: config[k] for k in ("version", "onednn", "isa")}
+
     def save(self, folder, keep):
         counter = next(generator.counter)
         generator.counter = itertools.count(counter)  # reading a count moves it
@@ -266,7 +273,7 @@ class _Run:
             "schedule": None if self.schedule is None else self.schedule.number,
             "generator": {"key": generator.key, "counter": counter},
             "numpy": None if self.rng is None else _plain(self.rng.bit_generator.state),
-            "machine": _machine(),
+            "machine": self.machine(),
         }
         io.save_checkpoint(folder, self.step, tensors, state, keep=keep)
         self.saved = self.step
@@ -283,9 +290,10 @@ class _Run:
             if (state[name] is None) != (own is None):
                 was, now = ("without", "with") if own is not None else ("with", "without")
                 raise ValueError(f"{where} was written {was} {'rng' if name == 'numpy' else name}, this run is {now}")
-        changed = [k for k, v in _machine().items() if state["machine"].get(k) != v]
+        then, now = {"precision": "f32", **state["machine"]}, self.machine()
+        changed = [k for k, v in now.items() if then.get(k) != v]
         if changed:
-            differences = ", ".join(f"{k} {state['machine'].get(k)} then, {_machine()[k]} now" for k in changed)
+            differences = ", ".join(f"{k} {then.get(k)} then, {now[k]} now" for k in changed)
             warnings.warn(f"{where}: {differences}; the final weights may differ in bits", stacklevel=3)
         try:
             self.model.load_state_dict(tensors["model"])
@@ -311,9 +319,6 @@ class _Run:
         self.step = self.saved = step
 
 
-def _machine():
-    config = _core.config()
-    return {key: config[key] for key in ("version", "onednn", "isa")}
 
 
 def _plain(state):

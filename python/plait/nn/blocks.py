@@ -175,6 +175,23 @@ class EncoderBlock(Module):
         return y if self.pre_norm else norm(y)
 
 
+def _as_it_is(block):
+    """The block in the mode that it is in now, when it is called once more in backward, too."""
+    modes = [(module, module.training) for _, module in block.named_modules()]
+
+    def run(*inputs):
+        now = [module.training for module, _ in modes]
+        for module, training in modes:
+            module.training = training
+        try:
+            return block(*inputs)
+        finally:
+            for (module, _), training in zip(modes, now, strict=True):
+                module.training = training
+
+    return run
+
+
 _AS_WRITTEN = EncoderBlock, EncoderBlock.forward, EncoderBlock.__call__
 
 
@@ -222,7 +239,7 @@ class Encoder(Module):
             return x.with_rows(chain(x.rows, [call for block in self.blocks for call in block.calls(x.offsets)]))
         for i, block in enumerate(self.blocks):
             cache = None if caches is None else caches[i]
-            x = checkpoint(block, x, cache, bias) if self.checkpoint else block(x, cache, bias)
+            x = checkpoint(_as_it_is(block), x, cache, bias) if self.checkpoint else block(x, cache, bias)
         return x
 
     @property

@@ -1,4 +1,5 @@
-"""Initial values. All draw from one generator, which ``seeded`` replaces for a block of code."""
+"""Initial values. All draw from one generator, which ``plait.seed`` begins anew and ``seeded`` replaces for a block of
+code."""
 
 from __future__ import annotations
 
@@ -7,15 +8,20 @@ import threading
 
 import numpy as np
 
-__all__ = ["blank", "hollow", "is_hollow", "normal", "seeded", "xavier_uniform"]
+__all__ = ["blank", "hollow", "is_hollow", "normal", "restart", "seeded", "xavier_uniform"]
 
-_local = threading.local()
+_local = threading.local()  # what holds inside a block of code: `rng`, `blank`
+_everywhere = np.random.default_rng(0)
 
 
 def _rng():
-    if not hasattr(_local, "rng"):
-        _local.rng = np.random.default_rng(0)
-    return _local.rng
+    return getattr(_local, "rng", _everywhere)
+
+
+def restart(seed: int) -> None:
+    """Begins the generator anew, for ``plait.seed``."""
+    global _everywhere
+    _everywhere = np.random.default_rng(seed)
 
 
 @contextlib.contextmanager

@@ -199,7 +199,9 @@ class Module:
             What linear layers and attention multiply in from now on, forward and backward, also in evaluation: "bf16"
             rounds the operands of their products to bfloat16 (mixed precision, Micikevicius et al., arXiv 1710.03740).
             Weights, sums, statistics, gradients of parameters and what the optimiser works on stay float32. None leaves
-            it as it is. On a processor without the instructions a warning says so, and products stay float32.
+            it as it is. On a processor without the instructions a warning says so, and products stay float32. Switch
+            between steps: what was recorded before goes backward in the new precision, or is an error where rows were
+            kept in the old one.
 
         Raises
         ------
@@ -232,9 +234,21 @@ class Module:
         return self.train(False)
 
     def freeze(self, frozen: bool = True):
-        """Takes all parameters out of training (or back in); make the optimiser afterwards."""
+        """Takes all parameters out of training (or back in); make the optimiser afterwards.
+
+        Those of a copy in another precision (``to``) inside the model stay out of it.
+
+        Raises
+        ------
+        RuntimeError
+            `frozen` is False, and the model is such a copy.
+        """
+        if not frozen:
+            refuse_copies("freeze", self)
+        copies = [module for _, module in self.named_modules() if module.precision != "f32"]
+        kept = {id(p) for module in copies for p in module.parameters()}
         for p in self.parameters():
-            p.requires_grad = not frozen
+            p.requires_grad = not frozen and id(p) not in kept
         return self
 
     def set_checkpointing(self, on: bool = True):

@@ -25,13 +25,18 @@ def _fast(function, precision):
 
 def converted(model, precision: str, function: str = "to"):
     """A copy whose linear layers are packed in a precision, see ``Module.to``; `function` is what the user called."""
-    fast = _fast(function, precision)
-    twins = {id(p): p.sharing(precision if fast else "f32") for p in model.parameters()}
+    _fast(function, precision)
+    modules = [module for _, module in model.named_modules()]
+    # What is a copy already stays what it is.
+    due = {id(p): m.precision for m in modules if m.precision != "f32" for p in m.parameters()}
+    due = {id(p): due.get(id(p), precision) for p in model.parameters()}
+    twins = {id(p): p.sharing(due[id(p)] if _core.has(due[id(p)]) else "f32") for p in model.parameters()}
     mapped = {id(twins[id(p)]) for p in model.parameters() if p.pack is not None and p.pack.mapped}
     other = copy.deepcopy(model, twins).eval()
     for _, module in other.named_modules():
-        module.precision, module.training_precision = precision, "f32"
-        if isinstance(module, Linear) and fast:
+        if module.precision == "f32":
+            module.precision, module.training_precision = precision, "f32"
+        if isinstance(module, Linear) and _core.has(module.precision):
             _fill(module.weight, id(module.weight) in mapped)
     return other
 

@@ -61,7 +61,9 @@ generator = _Generator()
 
 
 def seed(n: int) -> None:
-    """Seeds everything random in plait: dropout, and models made without a seed of their own.
+    """Seeds everything random in plait: dropout, and the initial values of modules made from then on.
+
+    ``plait.nn.init.seeded`` and the seeds of ``create_model`` and ``load`` are apart from it. Without a call it is 0.
 
     Parameters
     ----------
@@ -72,12 +74,19 @@ def seed(n: int) -> None:
     --------
     >>> import plait
     >>> plait.seed(0)
+    >>> a = plait.nn.Linear(2, 2)
+    >>> plait.seed(0)
+    >>> bool((plait.nn.Linear(2, 2).weight.data == a.weight.data).all())
+    True
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"seed: n is {n!r}, expected a whole number")
     if not 0 <= n < 2**64:
         raise ValueError(f"seed: n is {n}, expected 0 to 2**64 - 1")
+    from plait.nn import init  # which needs the operators
+
     generator.seed(int(n))
+    init.restart(int(n))
 
 
 def tensor(array, node=None, index=0):

@@ -298,6 +298,9 @@ def attention(
     >>> bool(np.allclose(y.data, z.data))
     True
     """
+    for name, value in (("causal", causal), ("return_weights", return_weights)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"attention: {name} is {value!r}, expected True or False")
     width = (shape_of(_data(q)) or (0,))[-1]
     if scale is None:
         known = isinstance(heads, (int, np.integer)) and heads > 0 and width >= heads

@@ -81,7 +81,8 @@ def checkpoint(function, *inputs):
         if [t.shape for t in outputs] != shapes or len(redrawn) != len(drawn):
             raise RuntimeError(
                 f"checkpoint: the function gave tensors of shapes {[t.shape for t in outputs]} and drew random bits "
-                f"{len(redrawn)} times, expected {shapes} and {len(drawn)} as the first time"
+                f"{len(redrawn)} times, expected {shapes} and {len(drawn)} as the first time; it has to do the same "
+                "again, in the same mode (train, eval)"
             )
         return outputs, end
 
