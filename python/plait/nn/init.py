@@ -8,20 +8,15 @@ import threading
 
 import numpy as np
 
-__all__ = ["blank", "hollow", "is_hollow", "normal", "restart", "seeded", "xavier_uniform"]
+from plait.ops._apply import generator
+
+__all__ = ["blank", "hollow", "is_hollow", "normal", "seeded", "xavier_uniform"]
 
 _local = threading.local()  # what holds inside a block of code: `rng`, `blank`
-_everywhere = np.random.default_rng(0)
 
 
 def _rng():
-    return getattr(_local, "rng", _everywhere)
-
-
-def restart(seed: int) -> None:
-    """Begins the generator anew, for ``plait.seed``."""
-    global _everywhere
-    _everywhere = np.random.default_rng(seed)
+    return getattr(_local, "rng", generator.values)
 
 
 @contextlib.contextmanager

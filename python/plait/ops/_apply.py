@@ -29,6 +29,7 @@ class _Generator:
     def seed(self, n):
         self.key = n
         self.counter = itertools.count()
+        self.values = np.random.default_rng(n)  # for initial values
 
     def draw(self):
         """(key, counter): the name of the next bits."""
@@ -83,10 +84,7 @@ def seed(n: int) -> None:
         raise TypeError(f"seed: n is {n!r}, expected a whole number")
     if not 0 <= n < 2**64:
         raise ValueError(f"seed: n is {n}, expected 0 to 2**64 - 1")
-    from plait.nn import init  # which needs the operators
-
     generator.seed(int(n))
-    init.restart(int(n))
 
 
 def tensor(array, node=None, index=0):
