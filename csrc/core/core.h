@@ -101,6 +101,7 @@ pl_status pl__dnnl_start(pl_isa limit);
 
 /* ---- crowd.c: what a team of threads does when other processes take the processors. */
 int64_t pl__now(void); /* nanoseconds */
+void pl__set_now(int64_t nanoseconds); /* for tests: the time from now on; 0: that of the clock */
 bool pl__alone_is_better(int threads, double nanoseconds); /* than so many threads; what one takes */
 void pl__ignore_crowd(bool ignore); /* for tests, which count primitives and allocations */
 void pl__team_waited(int64_t waited, int64_t worked); /* of the calling thread, in a region of several */
@@ -110,8 +111,8 @@ void pl__product_took(pl_dtype operands, double multiplications, int64_t nanosec
 /* ---- parallel.c: the only file with OpenMP pragmas. */
 typedef void (*pl__range_fn)(void *arg, int64_t begin, int64_t end);
 /* Calls fn on contiguous ranges that cover [0, n), split on multiples of `grain`: one range a thread at most, one in
- * all when n <= grain. Which range a row falls in must not change its result. */
-void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg);
+ * all when n <= grain. Which range a row falls in must not change its result. Gives the number of threads. */
+int pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg);
 /* Calls fn(arg, i, i + 1) for i in [0, n), dealt out one at a time in order (first = dearest). `cost` in
  * nanoseconds of the whole: below a threshold it runs on one thread. */
 void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg);

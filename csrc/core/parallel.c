@@ -25,15 +25,15 @@ static int threads_for(const pl_context *ctx, int64_t pieces, double nanoseconds
     return threads > 1 && pl__alone_is_better(threads, nanoseconds) ? 1 : threads;
 }
 
-void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg)
+int pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__range_fn fn, void *arg)
 {
-    if (n <= 0) return;
+    if (n <= 0) return 1;
     if (grain < 1) grain = 1;
     const int64_t pieces = (n + grain - 1) / grain;
     const int threads = threads_for(ctx, pieces, (double)pieces * worth_a_thread);
     if (threads == 1) {
         fn(arg, 0, n);
-        return;
+        return 1;
     }
     int64_t begun = 0, done = 0; /* of the calling thread */
 #pragma omp parallel num_threads(threads)
@@ -47,6 +47,7 @@ void pl__parallel_ranges(const pl_context *ctx, int64_t n, int64_t grain, pl__ra
         if (me == 0) done = pl__now();
     }
     pl__team_waited(pl__now() - done, done - begun);
+    return threads;
 }
 
 void pl__parallel_tasks(const pl_context *ctx, int64_t n, double cost, pl__range_fn fn, void *arg)

@@ -95,6 +95,9 @@ int64_t pl__next_rows(int64_t left);
 bool pl__panels_serve(const pl_context *ctx, pl_dtype dtype);
 size_t pl__panels_bytes(const pl__product *p);
 void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packed *packed);
+/* Ranges of [0, n) that are equal parts of a product; how long they took is told to crowd.c. */
+void pl__panels_share(const pl_context *ctx, const pl__product *p, pl_dtype dtype, int64_t n, int64_t grain,
+                      pl__range_fn fn, void *arg);
 /* product_low.c: products of fewer bits. */
 pl_status pl__product_low(const pl__product *p, const pl__packed *packed, int threads);
 /* panels_low.c: the same by kernels of our own, where they serve. */

@@ -47,6 +47,18 @@ static void multiply(const work *w, int64_t r0, int64_t r1, int64_t p0, int64_t 
     }
 }
 
+#define ROWS_THAT_TELL 16 /* fewer wait for the memory that holds the weight */
+
+void pl__panels_share(const pl_context *ctx, const pl__product *p, pl_dtype dtype, int64_t n, int64_t grain,
+                      pl__range_fn fn, void *arg)
+{
+    const int64_t begun = pl__now(), threads = pl__parallel_ranges(ctx, n, grain, fn, arg);
+    const int64_t pieces = (n + grain - 1) / grain, largest = (pieces + threads - 1) / threads * grain;
+    if (threads > 1 && p->m >= ROWS_THAT_TELL)
+        pl__product_took(dtype, (double)p->m * (double)p->n * (double)p->k * (double)largest / (double)n,
+                         pl__now() - begun);
+}
+
 /* Of panels, or of blocks of rows. */
 static void run_range(void *arg, int64_t begin, int64_t end)
 {
@@ -69,5 +81,5 @@ void pl__panels_run(const pl_context *ctx, const pl__product *p, const pl__packe
     w.rows = fit < 6 ? 6 : fit > PL__PANEL_GROUP ? PL__PANEL_GROUP : fit;
     const int64_t tasks = w.few ? w.panels : (p->m + w.rows - 1) / w.rows;
     const double ns = 0.02 * (double)p->m * (double)p->n * (double)p->k;
-    pl__parallel_ranges(ctx, tasks, pl__grain(ns / (double)tasks), run_range, &w);
+    pl__panels_share(ctx, p, PL_DTYPE_F32, tasks, pl__grain(ns / (double)tasks), run_range, &w);
 }

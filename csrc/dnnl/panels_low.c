@@ -93,11 +93,11 @@ pl_status pl__panels_low_run(const pl_context *ctx, const pl__product *p, const 
     w.units = p->k / (packed->dtype == PL_DTYPE_S8 ? 4 : 2);
     const double ns = (packed->dtype == PL_DTYPE_S8 ? 0.005 : 0.01) * (double)p->m * (double)p->n * (double)p->k;
     if (p->m > FEW_ROWS) {
-        pl__parallel_ranges(ctx, p->m, (pl__grain(ns / (double)p->m) + 5) / 6 * 6, run_rows, &w);
+        pl__panels_share(ctx, p, packed->dtype, p->m, (pl__grain(ns / (double)p->m) + 5) / 6 * 6, run_rows, &w);
         return w.failed ? pl__fail(PL_STATUS_MEMORY, "out of memory: a product in 8 bits") : status;
     }
     if (p->low->c8) PL__TRY(pl__scratch(&w.floats, (size_t)(p->m * p->n), sizeof *w.floats));
-    pl__parallel_ranges(ctx, w.panels, pl__grain(ns / (double)w.panels), run_panels, &w);
+    pl__panels_share(ctx, p, packed->dtype, w.panels, pl__grain(ns / (double)w.panels), run_panels, &w);
     if (w.floats) pl__parallel_ranges(ctx, p->m, pl__grain(0.3 * (double)p->n), round_range, &w);
 done:
     pl_buffer_put(w.floats);

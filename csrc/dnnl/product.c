@@ -179,21 +179,6 @@ static pl_status run_blocks(const pl_context *ctx, const pl__product *p, int thr
                     : PL_STATUS_OK;
 }
 
-/* Products by kernels of our own; how long they took is told, as after one of the library's. */
-static pl_status run_panels(const pl_context *ctx, const pl__product *p, const pl__packed *packed)
-{
-    pl_status status = PL_STATUS_OK;
-    const int threads = pl_context_threads(ctx);
-    const int64_t begun = pl__now();
-    if (p->low)
-        status = pl__panels_low_run(ctx, p, packed);
-    else
-        pl__panels_run(ctx, p, packed);
-    if (threads > 1)
-        pl__product_took(packed->dtype, (double)p->m * (double)p->n * (double)p->k / threads, pl__now() - begun);
-    return status;
-}
-
 /* As many threads as the context has, or one where others take the processors: bits do not depend on it. */
 pl_context pl__product_context(const pl_context *ctx, const pl__product *p)
 {
@@ -224,12 +209,12 @@ pl_status pl__product_run(const pl_context *ctx, const pl__product *p)
             status = pl__fail(PL_STATUS_RUNTIME, "the precision of a weight was changed (train, to) between forward and "
                                                  "backward, or while another thread used it");
         else
-            status = pl__panels_low_serve(ctx, p, packed) ? run_panels(&own, p, packed)
+            status = pl__panels_low_serve(ctx, p, packed) ? pl__panels_low_run(&own, p, packed)
                                                           : pl__product_low(p, packed, threads);
         goto done;
     }
     if (packed && !packed->layout) {
-        status = run_panels(&own, p, packed);
+        pl__panels_run(&own, p, packed);
         goto done;
     }
     const bool power = p->m >= 64 && (p->m & (p->m - 1)) == 0;

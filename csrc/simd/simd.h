@@ -115,8 +115,8 @@ typedef struct pl__low_end {
     /* rows of k floats, a_row apart, times the first `columns` columns of a panel */                         \
     K(panel_product, (int64_t rows, int64_t k, const float *a, int64_t a_row, const float *panel,             \
                       int64_t columns, const pl__panel_end *end))                                             \
-    /* the same of rounded rows, all in units of 32 bits; `next`: the panel that is wanted then, or NULL; NULL \
-       below AVX512_BF16 */                                                                                   \
+    /* the same of rounded rows, all in units of 32 bits; `next`: the panel that is wanted then, or NULL. There \
+       is none below AVX512_BF16 */                                                                           \
     K(panel_product_low, (int64_t rows, int64_t units, const void *a, int64_t a_row, const void *panel,       \
                           const void *next, int64_t columns, const pl__low_end *end))                         \
     /* a weight's row to whole numbers: x = q scale, and the sum of q */                                      \

@@ -288,54 +288,66 @@ static void onednn_is_named(void)
 
 /* ---------------------------------------------------------------- a crowded machine */
 
-static void sleep_ms(long ms)
-{
-    const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&t, NULL);
-}
+static int64_t clock_ns = 1000000000000;
+static void pass_ms(int64_t ms) { pl__set_now(clock_ns += ms * 1000000); }
 
-static void late(int64_t waited) { pl__team_waited(waited, 10000); }
+/* A region that ends now. */
+static void late(int64_t waited)
+{
+    pass_ms(waited / 1000000 + 1);
+    pl__team_waited(waited, 10000);
+}
 
 static void small_work_stays_on_one_thread_while_others_are_late(void)
 {
+    pass_ms(0);
     CHECK(!pl__alone_is_better(2, 1e4));
     late(100000); /* a tenth of a millisecond is nothing */
-    pl__team_waited(3000000, 2500000); /* and so is waiting about as long as one worked */
-    pl__team_waited(3000000, 2500000);
+    for (int i = 0; i < 2; i++, pass_ms(6)) pl__team_waited(3000000, 2500000); /* and so is waiting as one worked */
     CHECK(!pl__alone_is_better(2, 1e4));
     late(4000000);
     CHECK(!pl__alone_is_better(2, 1e4)); /* an accident */
-    sleep_ms(120);
+    pl__product_took(PL_DTYPE_F32, 1e5, 4015000);
+    CHECK(!pl__alone_is_better(2, 1e4)); /* the same one: the product of that region */
+    pass_ms(101);
     late(4000000);
     CHECK(!pl__alone_is_better(2, 1e4)); /* and another one */
     late(1000); /* in time */
     late(4000000);
     CHECK(pl__alone_is_better(2, 1e4));
     CHECK(!pl__alone_is_better(2, 1e7)); /* large work gains from a second thread all the same */
-    sleep_ms(25);
+    pass_ms(19);
+    CHECK(pl__alone_is_better(2, 1e4));
+    pass_ms(1);
     CHECK(!pl__alone_is_better(2, 1e4)); /* tried again */
     late(1000);
     late(4000000);
-    sleep_ms(25);
+    pass_ms(39);
     CHECK(pl__alone_is_better(2, 1e4)); /* late again: a longer pause */
     CHECK(!pl__alone_is_better(2, 4e5)); /* but not for what loses more */
-    sleep_ms(30);
+    pass_ms(1);
     CHECK(!pl__alone_is_better(2, 1e4));
     late(20000000);
     CHECK(pl__alone_is_better(2, 3e7) && !pl__alone_is_better(2, 5e7)); /* as long as less is saved than waited for */
     CHECK(pl__alone_is_better(16, 2e7) && !pl__alone_is_better(16, 3e7));
-    sleep_ms(650);
+    for (int i = 0; i < 5; i++) late(4000000);
+    pass_ms(159);
+    CHECK(pl__alone_is_better(2, 1e4)); /* the longest pause */
+    pass_ms(1);
+    CHECK(!pl__alone_is_better(2, 1e4));
+    pass_ms(600);
     late(4000000);
     CHECK(!pl__alone_is_better(2, 1e4)); /* long ago: an accident again, then a short pause */
     late(4000000);
+    pass_ms(19);
     CHECK(pl__alone_is_better(2, 1e4));
-    sleep_ms(25);
+    pass_ms(1);
     CHECK(!pl__alone_is_better(2, 1e4));
 }
 
 static void products_are_late_by_the_best_rate_of_their_kind(void)
 {
-    sleep_ms(650);
+    pass_ms(700);
     pl__product_took(PL_DTYPE_F32, 1e9, 10000000);
     pl__product_took(PL_DTYPE_F32, 1e9, 15000000);
     pl__product_took(PL_DTYPE_F32, 1e5, 1000000);
@@ -347,6 +359,7 @@ static void products_are_late_by_the_best_rate_of_their_kind(void)
     pl_counters_get(&before);
     pl__product_took(PL_DTYPE_F32, 1e9, 90000000);
     CHECK(!pl__alone_is_better(2, 1e4));
+    pass_ms(5);
     pl__product_took(PL_DTYPE_F32, 1e5, 4000000); /* small ones, too */
     pl_counters_get(&after);
     CHECK(pl__alone_is_better(2, 1e4) && after.crowded == before.crowded + 1);
@@ -354,17 +367,21 @@ static void products_are_late_by_the_best_rate_of_their_kind(void)
     CHECK(!pl__alone_is_better(2, 1e4));
     pl__ignore_crowd(false);
     CHECK(pl__alone_is_better(2, 1e4));
-    sleep_ms(650);
+    pass_ms(700);
     pl__product_took(PL_DTYPE_BF16, 1e6, 90000000); /* the first of its kind, but no processor is so slow */
+    pass_ms(91);
     pl__product_took(PL_DTYPE_BF16, 1e6, 90000000);
     CHECK(pl__alone_is_better(2, 1e4));
+    pl__set_now(0);
 }
 
 /* Who waits for the longest of a few tasks has not been kept waiting. */
-static void one_long(void *arg, int64_t begin, int64_t end)
+static pthread_t caller;
+static void long_for_others(void *arg, int64_t begin, int64_t end)
 {
-    (void)arg, (void)end;
-    if (begin == 0) sleep_ms(20);
+    (void)arg, (void)begin, (void)end;
+    const struct timespec t = {0, pthread_equal(pthread_self(), caller) ? 1000000 : 20000000};
+    nanosleep(&t, NULL);
 }
 
 static void unequal_tasks_are_no_crowd(void)
@@ -372,10 +389,10 @@ static void unequal_tasks_are_no_crowd(void)
     pl_context ctx = {.threads = 2};
     pl_counters before, after;
     int tries = 0;
+    caller = pthread_self();
     do { /* again, since other processes may really come between */
-        sleep_ms(650);
         pl_counters_get(&before);
-        for (int i = 0; i < 6; i++) pl__parallel_tasks(&ctx, 2, 1e9, one_long, NULL);
+        for (int i = 0; i < 4; i++) pl__parallel_tasks(&ctx, 2, 1e9, long_for_others, NULL);
         pl_counters_get(&after);
     } while (after.crowded != before.crowded && ++tries < 8);
     CHECK(after.crowded == before.crowded);
