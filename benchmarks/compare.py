@@ -145,7 +145,7 @@ def main(argv=None):
             patience=0 if args.busy else 60,
             peers=args.peers,
         )
-        rows, about = [], machine()
+        rows, about, stopped = [], machine(), False
         if args.out:
             lines = args.out / "results.jsonl"
             lines.write_text("")
@@ -157,12 +157,15 @@ def main(argv=None):
                     with lines.open("a") as file:
                         file.writelines(json.dumps({**row, "machine": about}) + "\n" for row in found)
         except KeyboardInterrupt:
+            stopped = True
             print("stopped; these are the cases that were finished", file=sys.stderr)
-        text = markdown(rows, headline(about, rows, options))
+        text = markdown(rows, headline(about, rows, options) + stopped * " Stopped before the last case.")
         print(text)
         if args.out:
             (args.out / "results.md").write_text(text)
             draw(rows, args.out / "results.png")
+    if stopped:
+        sys.exit(130)
 
 
 def draw(rows, path):

@@ -165,6 +165,8 @@ def test_switches_are_true_or_false(name, value):
     data, rows, _ = arrays((3,), (3,))
     with pytest.raises(TypeError, match=f"attention: {name} is {value!r}, expected True or False"):
         attention(*data, rows, rows, heads=2, **{name: value})
+    with pytest.raises(TypeError, match=f"SelfAttention: causal is {value!r}, expected True or False"):
+        plait.nn.SelfAttention(8, 2, causal=value)
 
 
 def test_dropout_keeps_the_share_it_should():

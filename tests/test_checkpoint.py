@@ -304,6 +304,29 @@ def test_a_switch_to_evaluation_before_backward_changes_nothing():
     same(*found)
 
 
+def test_a_recomputed_block_changes_no_mode_that_is_right():
+    """Of a block that changes its own, and without a look through the modules where nothing is recorded."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout = nn.Dropout(0.5)
+
+        def forward(self, x, cache=None, bias=None):
+            self.dropout.eval()
+            return x.with_rows(self.dropout(x.rows) * 2.0)
+
+    encoder = nn.Encoder(1, 32, 4, checkpoint=True)
+    encoder.blocks = [Block()]
+    y = encoder(plait.Stream(plait.Tensor(ROWS, requires_grad=True), OFFSETS))
+    assert not encoder.blocks[0].dropout.training and encoder.blocks[0].training
+    total(y.rows).backward()
+    encoder.blocks = [lambda x, cache, bias: x]
+    with plait.no_grad():
+        assert encoder(plait.Stream(ROWS, OFFSETS)).rows.shape == ROWS.shape
+    assert encoder(plait.Stream(plait.Tensor(ROWS, requires_grad=True), OFFSETS)).rows.shape == ROWS.shape
+
+
 def test_errors_of_the_function_come_through():
     def function(x):
         ops.dropout(x, 0.5)

@@ -261,6 +261,15 @@ def test_another_precision_is_said(tmp_path):
         whole(steps=5, checkpoint=tmp_path, resume=True, precision="bf16")
 
 
+def test_a_checkpoint_without_a_precision_says_nothing_of_it(tmp_path, monkeypatch):
+    """Those of before it was kept."""
+    machine = plait.train._Run.machine
+    with monkeypatch.context() as m:
+        m.setattr(plait.train._Run, "machine", lambda run: {k: v for k, v in machine(run).items() if k != "precision"})
+        whole(steps=3, checkpoint=tmp_path)
+    whole(steps=4, checkpoint=tmp_path, resume=True)
+
+
 def test_batch_order_covers_an_epoch_and_depends_on_seed_and_step_only():
     order = BatchOrder(10, batch_size=3, seed=1)
     assert order.per_epoch == 3

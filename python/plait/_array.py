@@ -1,4 +1,4 @@
-"""Checks of arrays that the tape and its functions share."""
+"""Checks of arguments that the tape and its functions share."""
 
 from __future__ import annotations
 
@@ -34,3 +34,10 @@ def plain_array(function, name, value, expected="numbers"):
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}")
     return array
+
+
+def flag(function, name, value) -> bool:
+    """The value of an argument that is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} is {value!r}, expected True or False")
+    return bool(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 import warnings
 from dataclasses import dataclass
 
@@ -147,7 +148,7 @@ def _check(model, precision, limit, below):
     if model.precision != "f32":
         raise RuntimeError(f"quantize: the model is in {model.precision} already; quantise the float32 one")
     precision = named("quantize", precision, LOWER)
-    if isinstance(limit, bool) or not isinstance(limit, (int, float, np.number)) or not 0 < limit <= 1:
+    if isinstance(limit, bool) or not isinstance(limit, numbers.Real) or not 0 < limit <= 1:
         raise ValueError(f"quantize: limit is {limit!r}, expected a number above 0 and at most 1")
     if below not in ("warn", "raise", "ignore"):
         raise ValueError(f"quantize: below is {below!r}, expected 'warn', 'raise' or 'ignore'")

@@ -249,7 +249,7 @@ class _Run:
     # ---- checkpoints
 
     def machine(self):
-        """What the bits of a result depend on."""
+        """What the bits of a result depend on besides."""
         config = _core.config()
         return {"precision": self.precision} | {k: config[k] for k in ("version", "onednn", "isa")}
 
@@ -290,7 +290,8 @@ class _Run:
             if (state[name] is None) != (own is None):
                 was, now = ("without", "with") if own is not None else ("with", "without")
                 raise ValueError(f"{where} was written {was} {'rng' if name == 'numpy' else name}, this run is {now}")
-        then, now = {"precision": "f32", **state["machine"]}, self.machine()
+        then, now = state["machine"], self.machine()
+        then.setdefault("precision", self.precision)  # was not kept at first
         changed = [k for k, v in now.items() if then.get(k) != v]
         if changed:
             differences = ", ".join(f"{k} {then.get(k)} then, {now[k]} now" for k in changed)
@@ -317,8 +318,6 @@ class _Run:
             raise ValueError(f"{where} does not fit: {error}") from error
         self.best = tensors.get("best")
         self.step = self.saved = step
-
-
 
 
 def _plain(state):

@@ -64,10 +64,10 @@ def run(arguments):
     from plait.commands._bench_cases import CASES, forget
 
     if arguments.list:
-        asked = arguments.case or arguments.precision
-        cases = [case for case, _ in _chosen(CASES, arguments.case, arguments.precision)] if asked else CASES
-        for case in dict.fromkeys(cases):
-            print(f"{case.name:16}{', '.join(case.precisions):18}{case.what}")
+        _check_words(CASES, arguments.case)
+        for case in CASES:
+            if _named(case, arguments.case) and set(arguments.precision or ALL).intersection(case.precisions):
+                print(f"{case.name:16}{', '.join(case.precisions):18}{case.what}")
         return
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"{arguments.json}: no such folder")  # now, and not after a minute
@@ -102,6 +102,16 @@ def run(arguments):
         io.write_file(arguments.json, json.dumps(result, indent=2).encode() + b"\n")
 
 
+def _named(case, words):
+    return not words or any(word in case.name for word in words)
+
+
+def _check_words(cases, words):
+    for word in words or ():
+        if not any(word in case.name for case in cases):
+            raise ValueError(f"--case {word}: no such case, expected one of {', '.join(c.name for c in cases)}")
+
+
 def _chosen(cases, words, precisions):
     """(case, precision) in the order of the table."""
     from plait import _core
@@ -109,14 +119,12 @@ def _chosen(cases, words, precisions):
     missing = [p for p in precisions or () if not _core.has(p)]
     if missing:
         raise ValueError(f"--precision {missing[0]}: this processor has no instructions for it")
-    for word in words or ():
-        if not any(word in case.name for case in cases):
-            raise ValueError(f"--case {word}: no such case, expected one of {', '.join(c.name for c in cases)}")
+    _check_words(cases, words)
     chosen = [
         (case, precision)
         for case in cases
         for precision in case.precisions
-        if _core.has(precision) and (not words or any(word in case.name for word in words))
+        if _core.has(precision) and _named(case, words)
         if not precisions or precision in precisions
     ]
     if not chosen:

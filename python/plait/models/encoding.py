@@ -90,10 +90,10 @@ class Reader:
     def begin(self, items, start):
         """Starts reading; gives a function that waits for the result: items, and (index, error) of failures.
 
-        One item alone is read by who waits for it: where cores are busy, a thread takes a millisecond to begin.
+        One item alone is read by that function: where cores are busy, a thread takes a millisecond to begin.
         """
         tasks = [functools.partial(self.read, item, start + i) for i, item in enumerate(items)]
-        if len(tasks) > 1:
+        if len(tasks) > 1 or start:
             tasks = [self._pool.submit(task).result for task in tasks]
 
         def result():

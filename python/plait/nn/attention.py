@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plait import ops
+from plait._array import flag
 from plait.nn.layers import Linear, _size
 from plait.nn.module import Module
 from plait.stream import as_stream
@@ -123,7 +124,7 @@ class SelfAttention(Module):
         qkv_bias = bias if qkv_bias is None else qkv_bias
         self.qkv = Linear(width, (self.heads + 2 * self.kv_heads) * self.head_width, qkv_bias)
         self.out = Linear(self.heads * self.head_width, width, bias)
-        self.causal, self.dropout, self.rope = bool(causal), float(dropout), rope
+        self.causal, self.dropout, self.rope = flag("SelfAttention", "causal", causal), float(dropout), rope
 
     def forward(self, x, cache=None, bias=None):
         """Each row attends to the rows of its own sample.

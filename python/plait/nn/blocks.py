@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from plait import ops
+from plait._array import flag
 from plait.nn.attention import CrossAttention, SelfAttention
 from plait.nn.layers import MLP, Dropout, GatedMLP, LayerNorm, RMSNorm
-from plait.nn.module import Module, flag
+from plait.nn.module import Module
 from plait.nn.parameter import Parameter
 from plait.ops._apply import chain, operators
 from plait.ops.recompute import checkpoint
 from plait.stream import as_stream
+from plait.tensor import grad_enabled
 
 __all__ = ["CrossModalBlock", "Encoder", "EncoderBlock"]
 
@@ -176,18 +180,21 @@ class EncoderBlock(Module):
 
 
 def _as_it_is(block):
-    """The block in the mode that it is in now, when it is called once more in backward, too."""
-    modes = [(module, module.training) for _, module in block.named_modules()]
+    """The block, in the mode that it is in now when it is called once more in backward."""
+    if not grad_enabled() or not isinstance(block, Module):
+        return block
+    modes, calls = [(module, module.training) for _, module in block.named_modules()], itertools.count()
 
     def run(*inputs):
-        now = [module.training for module, _ in modes]
-        for module, training in modes:
-            module.training = training
+        again = next(calls) > 0
+        switched = [(module, mode) for module, mode in modes if again and module.training != mode]
+        for module, mode in switched:
+            module.training = mode
         try:
             return block(*inputs)
         finally:
-            for (module, _), training in zip(modes, now, strict=True):
-                module.training = training
+            for module, mode in switched:
+                module.training = not mode
 
     return run
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plait._array import flag
 from plait._precision import ALL, named, refuse_copies
 from plait.nn.parameter import Parameter
 
@@ -343,13 +344,6 @@ class Module:
 
     def __repr__(self):
         return f"{type(self).__name__}({self.count_parameters():,} parameters)"
-
-
-def flag(function, name, value) -> bool:
-    """The value of an argument that is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} is {value!r}, expected True or False")
-    return bool(value)
 
 
 def _flatten(name, value):

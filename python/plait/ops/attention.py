@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plait import reference
-from plait._array import plain_array, shape_of
+from plait._array import flag, plain_array, shape_of
 from plait._precision import TRAINED, named
 from plait.tensor import Tensor
 
@@ -298,9 +298,7 @@ def attention(
     >>> bool(np.allclose(y.data, z.data))
     True
     """
-    for name, value in (("causal", causal), ("return_weights", return_weights)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"attention: {name} is {value!r}, expected True or False")
+    weights_too = flag("attention", "return_weights", return_weights)
     width = (shape_of(_data(q)) or (0,))[-1]
     if scale is None:
         known = isinstance(heads, (int, np.integer)) and heads > 0 and width >= heads
@@ -314,12 +312,12 @@ def attention(
         "kv_heads": heads if kv_heads is None else kv_heads,
         "scale": scale,
         "dropout": dropout,
-        "causal": causal,
+        "causal": flag("attention", "causal", causal),
         "bf16": named("attention", precision, TRAINED) == "bf16",
     }
     key, counter = generator.draw() if dropout else (0, 0)
     out = apply(_attention, inputs, attrs, key, counter)
-    if not return_weights:
+    if not weights_too:
         return out
     arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]
     by_name = dict(zip([name for name, _ in _attention.ports], arrays, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from plait._array import flag
+
 from ._apply import apply, generator, operators
 
 _attention_block = operators["attention_block"]
@@ -83,7 +85,7 @@ def attention_block(
     attrs = {
         "heads": heads,
         "kv_heads": heads if kv_heads is None else kv_heads,
-        "causal": causal,
+        "causal": flag("attention_block", "causal", causal),
         "scale": 0.0 if scale is None else scale,
         "dropout": dropout,
         "pre_norm": pre_norm,
