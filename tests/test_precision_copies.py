@@ -174,6 +174,7 @@ def test_freezing_and_thawing_a_model_leaves_a_copy_in_it_frozen(precision):
     assert [p.requires_grad for p in layers.parameters()] == [False, False, True, True]
 
 
+@pytest.mark.filterwarnings("ignore:.*this processor has no instructions")
 def test_a_copy_in_a_model_that_is_copied_stays_what_it_is():
     """Bits of a part in int8 are the same whatever the rest is in."""
     x = np.random.default_rng(0).standard_normal((5, 64), dtype=np.float32)
