@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALL", "LOWER", "TRAINED", "lacking", "named", "names", "refuse_copies", "short"]
+__all__ = ["ALL", "LOWER", "TRAINED", "copied", "lacking", "named", "names", "refuse_copies", "short"]
 
 ALL = ("f32", "bf16", "int8")  # that products can be computed in
 TRAINED = ALL[:2]  # backward too
@@ -34,6 +34,11 @@ def named(function, precision, known):
 def lacking(precision):
     """What is said where a precision has no instructions."""
     return f"this processor has no instructions for {precision}; the model computes in float32"
+
+
+def copied(model):
+    """Precisions of those parameters that belong to copies in a lower one inside a model, by the parameters' ids."""
+    return {id(p): m.precision for _, m in model.named_modules() if m.precision != "f32" for p in m.parameters()}
 
 
 def refuse_copies(function, model):

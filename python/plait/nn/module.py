@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plait._array import flag
-from plait._precision import ALL, named, refuse_copies
+from plait._precision import ALL, copied, named, refuse_copies
 from plait.nn.parameter import Parameter
 
 __all__ = ["Buffer", "LoadResult", "Module"]
@@ -246,8 +246,7 @@ class Module:
         """
         if not frozen:
             refuse_copies("freeze", self)
-        copies = [module for _, module in self.named_modules() if module.precision != "f32"]
-        kept = {id(p) for module in copies for p in module.parameters()}
+        kept = copied(self)
         for p in self.parameters():
             p.requires_grad = not frozen and id(p) not in kept
         return self

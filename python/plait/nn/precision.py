@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from plait import _core, ops
-from plait._precision import TRAINED, lacking, named, refuse_copies
+from plait._precision import TRAINED, copied, lacking, named, refuse_copies
 from plait.nn.layers import Linear
 from plait.tensor import no_grad
 
@@ -26,10 +26,7 @@ def _fast(function, precision):
 def converted(model, precision: str, function: str = "to"):
     """A copy whose linear layers are packed in a precision, see ``Module.to``; `function` is what the user called."""
     _fast(function, precision)
-    modules = [module for _, module in model.named_modules()]
-    # What is a copy already stays what it is.
-    due = {id(p): m.precision for m in modules if m.precision != "f32" for p in m.parameters()}
-    due = {id(p): due.get(id(p), precision) for p in model.parameters()}
+    due = {id(p): precision for p in model.parameters()} | copied(model)  # what is a copy already stays what it is
     twins = {id(p): p.sharing(due[id(p)] if _core.has(due[id(p)]) else "f32") for p in model.parameters()}
     mapped = {id(twins[id(p)]) for p in model.parameters() if p.pack is not None and p.pack.mapped}
     other = copy.deepcopy(model, twins).eval()
@@ -57,11 +54,10 @@ def multiply_in(model, precision: str, function: str = "train"):
     precision = named(function, precision, TRAINED)
     refuse_copies(function, model)
     dtype = precision if precision == "f32" or _fast(function, precision) else "f32"
-    modules = [module for _, module in model.named_modules()]
-    kept = {id(p) for module in modules if module.precision != "f32" for p in module.parameters()}
+    kept = copied(model)
     for p in model.parameters():
         if p.pack is not None and id(p) not in kept:
             p.pack.dtype = dtype
-    for module in modules:
+    for _, module in model.named_modules():
         if module.precision == "f32":
             module.training_precision = precision

@@ -298,7 +298,7 @@ def attention(
     >>> bool(np.allclose(y.data, z.data))
     True
     """
-    weights_too = flag("attention", "return_weights", return_weights)
+    return_weights = flag("attention", "return_weights", return_weights)
     width = (shape_of(_data(q)) or (0,))[-1]
     if scale is None:
         known = isinstance(heads, (int, np.integer)) and heads > 0 and width >= heads
@@ -317,7 +317,7 @@ def attention(
     }
     key, counter = generator.draw() if dropout else (0, 0)
     out = apply(_attention, inputs, attrs, key, counter)
-    if not weights_too:
+    if not return_weights:
         return out
     arrays = [None if x is None else np.asarray(_data(x)) for x in inputs]
     by_name = dict(zip([name for name, _ in _attention.ports], arrays, strict=True))
